@@ -1,0 +1,1 @@
+"""Everything that shows the product works: real databases, real processes, no twins."""
