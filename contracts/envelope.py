@@ -1,0 +1,320 @@
+"""The TaskEnvelope: what a caller posts (F2, F3, F5; wire §2).
+
+Reading checks shape and bounds only. The caller's schema is compiled by the intake (``contracts/schema.py``), names of
+facets and capabilities are checked by the planner, and what does not work yet is refused by ``service/support.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from contracts.errors import EnvelopeInvalid
+from contracts.ids import is_header_token, is_node_id, is_token
+from contracts.prompts import OPERATORS, Assignees, OnTimeout, PromptKind
+from contracts.wire import Wire, read_model
+
+_Text = Annotated[str, Field(min_length=1, max_length=20_000)]
+_Id = Annotated[str, Field(min_length=1, max_length=128)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_Names = Annotated[list[_Name], Field(max_length=200)]
+_Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
+
+APPROVAL_QUESTION: Final = "Approve this output?"
+
+
+def _token(value: str) -> str:
+    if not is_token(value):
+        raise PydanticCustomError(
+            "bad_id", "Ids are 1 to 128 letters, digits and . _ : - and start with a letter or digit."
+        )
+    return value
+
+
+class Bundle(Wire):
+    """A typed piece of data in the context: ``type`` names a facet, ``payload`` is its value."""
+
+    type: _Name
+    payload: Any = Field()
+
+
+class Context(Wire):
+    """What the run knows besides its inputs."""
+
+    story_id: _Id | None = None
+    documents: list[_Id] = Field(default_factory=list, max_length=100)
+    memory: list[_Name] = Field(default_factory=list, max_length=100)
+    bundles: list[Bundle] = Field(default_factory=list, max_length=100)
+
+    @field_validator("story_id")
+    @classmethod
+    def _story(cls, value: str | None) -> str | None:
+        return value if value is None else _token(value)
+
+
+class Topology(Wire):
+    """Bounds on the plan's shape."""
+
+    variant_count: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    max_depth: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_nodes: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    required_kinds: _Names = Field(default_factory=list)
+    forbidden_kinds: _Names = Field(default_factory=list)
+
+
+class Selection(Wire):
+    """Which capabilities the planner may, must, should and should not use; and whether people may be one."""
+
+    require: _Names = Field(default_factory=list)
+    forbid: _Names = Field(default_factory=list)
+    prefer: _Names = Field(default_factory=list)
+    avoid: _Names = Field(default_factory=list)
+    humans: Literal["never", "last_resort"] = "never"
+
+
+class Optimisation(Wire):
+    """What to prefer between plans that are otherwise equal."""
+
+    objective: Literal["speed", "quality", "cost"] = "cost"
+
+
+class PlannerPolicy(Wire):
+    """Everything that only concerns planning."""
+
+    topology: Topology = Field(default_factory=Topology)
+    selection: Selection = Field(default_factory=Selection)
+    optimisation: Optimisation = Field(default_factory=Optimisation)
+
+
+class Selector(Wire):
+    """Which nodes a rule is about; the given fields must all match."""
+
+    node_id: _Id | None = None
+    capability_id: _Id | None = None
+    kind: _Name | None = None
+    effects: Literal["none", "idempotent", "once"] | None = None
+
+
+class HitlRule(Wire):
+    """Ask people at a place of the plan (H3): before anything runs, before or after nodes, or before the end."""
+
+    id: _Id
+    when: Literal["plan", "before", "after", "output"]
+    selector: Selector | None = None
+    kind: PromptKind | None = Field(default=None, strict=False)
+    question: Annotated[str, Field(min_length=1, max_length=4_000)] = APPROVAL_QUESTION
+    assignees: Assignees = OPERATORS
+    quorum: Annotated[int, Field(ge=1, le=50)] = 1
+    due_seconds: _Seconds | None = None
+    on_timeout: OnTimeout = "wait"
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        if not is_node_id(value):
+            raise PydanticCustomError("bad_id", "A rule's id becomes a node: 1 to 64 letters, digits, _ . or -.")
+        return value
+
+    @model_validator(mode="after")
+    def _places(self) -> HitlRule:
+        if self.selector is not None and self.when in ("plan", "output"):
+            raise PydanticCustomError("selector_without_node", "Only before and after take a selector.")
+        self.assignees.check_quorum(self.quorum)
+        return self
+
+    def prompt_kind(self) -> PromptKind:
+        """Return the kind, or the usual one of the place."""
+        return self.kind or (PromptKind.PLAN_REVIEW if self.when == "plan" else PromptKind.APPROVAL)
+
+
+TriggerType = Literal["on_start", "on_node_complete", "on_validation_fail", "on_timeout", "manual"]
+ActionType = Literal["replan", "hitl", "fail", "pause", "emit"]
+
+
+class Trigger(Wire):
+    """When a runtime rule fires."""
+
+    type: TriggerType
+    selector: Selector | None = None
+    condition: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+
+
+class Action(Wire):
+    """What a runtime rule does."""
+
+    type: ActionType
+
+
+class RuntimeRule(Wire):
+    """A rule that is watched while the run goes on (F5)."""
+
+    id: _Id
+    enabled: bool = True
+    trigger: Trigger
+    action: Action
+
+
+class RetryPolicy(Wire):
+    """Attempts per node and the backoff between them (full jitter, doubling from ``base_ms`` up to ``max_ms``)."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    base_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 200
+    max_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 10_000
+
+
+class Timeouts(Wire):
+    """Seconds that a node's attempt and the whole run may execute; waiting does not count."""
+
+    node_seconds: _Seconds = 60.0
+    run_seconds: _Seconds = 300.0
+
+
+class Budget(Wire):
+    """What a run may spend; ``human_asks`` counts prompts made by policies."""
+
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    cost: Annotated[float, Field(ge=0)] | None = None
+    human_asks: Annotated[int, Field(ge=0, le=1_000)] = 3
+
+
+class Policies(Wire):
+    """Everything that says how, not what."""
+
+    planner: PlannerPolicy = Field(default_factory=PlannerPolicy)
+    directives: dict[str, Any] = Field(default_factory=dict)
+    hitl: list[HitlRule] = Field(default_factory=list, max_length=50)
+    runtime: list[RuntimeRule] = Field(default_factory=list, max_length=50)
+    retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    budget: Budget = Field(default_factory=Budget)
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    on_output_invalid: Literal["ask", "fail"] = "ask"
+    requires_hitl_approval: bool = False
+
+    @model_validator(mode="after")
+    def _unique(self) -> Policies:
+        for rules in (self.hitl, self.runtime):
+            ids = [rule.id for rule in rules]
+            if len(set(ids)) != len(ids):
+                raise PydanticCustomError("duplicate_id", "Two rules have the same id.")
+        return self
+
+    def gates(self) -> list[HitlRule]:
+        """Return the ``hitl`` rules, with the one that ``requires_hitl_approval`` is short for."""
+        if not self.requires_hitl_approval:
+            return list(self.hitl)
+        taken = {rule.id for rule in self.hitl}
+        name = next(
+            name for name in ("output_approval", *(f"output_approval_{n}" for n in range(2, 60))) if name not in taken
+        )
+        return [*self.hitl, HitlRule(id=name, when="output")]
+
+
+class JsonSchemaContract(Wire):
+    """The answer is a JSON value that satisfies ``schema``; a boolean schema is legal."""
+
+    mode: Literal["json_schema"] = "json_schema"
+    schema_: dict[str, Any] | bool
+
+
+class FreeformContract(Wire):
+    """The answer is a text of at least one character."""
+
+    mode: Literal["freeform"]
+    instructions: Annotated[str, Field(max_length=20_000)] | None = None
+    expected_format: Annotated[str, Field(max_length=2_000)] | None = None
+
+
+class FacetsContract(Wire):
+    """The answer is an object with one property per facet."""
+
+    mode: Literal["facets"]
+    facets: Annotated[list[_Name], Field(min_length=1, max_length=50)]
+
+    @field_validator("facets")
+    @classmethod
+    def _unique(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise PydanticCustomError("duplicate_facet", "A facet is named twice.")
+        return value
+
+
+OutputContract = JsonSchemaContract | FreeformContract | FacetsContract
+_CONTRACTS: Final[dict[str, type[Wire]]] = {
+    "json_schema": JsonSchemaContract,
+    "freeform": FreeformContract,
+    "facets": FacetsContract,
+}
+
+
+class Workflow(Wire):
+    """What to run instead of planning: exactly one of a plan, a stored flow, a template."""
+
+    plan: dict[str, Any] | None = None
+    flow_id: _Id | None = None
+    version: Annotated[int, Field(ge=1)] | None = None
+    template_id: _Id | None = None
+    params: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Workflow:
+        given = [self.plan is not None, self.flow_id is not None, self.template_id is not None]
+        if sum(given) != 1:
+            raise PydanticCustomError("ambiguous_workflow", "Give exactly one of plan, flow_id, template_id.")
+        if (self.version is not None and self.flow_id is None) or (
+            self.params is not None and self.template_id is None
+        ):
+            raise PydanticCustomError("ambiguous_workflow", "version goes with flow_id, params with template_id.")
+        return self
+
+
+class TaskEnvelope(Wire):
+    """The request: an objective, the caller's own contract for the answer, and everything in between."""
+
+    objective: _Text
+    output_contract: Annotated[Any, Field()]
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    context: Context = Field(default_factory=Context)
+    constraints: dict[str, Any] = Field(default_factory=dict)
+    policies: Policies = Field(default_factory=Policies)
+    special_instructions: list[Annotated[str, Field(min_length=1, max_length=4_000)]] = Field(
+        default_factory=list, max_length=50
+    )
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    correlation_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    workflow: Workflow | None = None
+
+    @field_validator("correlation_id")
+    @classmethod
+    def _correlation(cls, value: str | None) -> str | None:
+        if value is not None and not is_header_token(value):
+            raise PydanticCustomError("bad_id", "A correlation id is 1 to 200 visible ASCII characters.")
+        return value
+
+    @property
+    def contract(self) -> OutputContract:
+        """Return the output contract in its read form."""
+        contract: OutputContract = self.output_contract
+        return contract
+
+
+def read_envelope(data: Any) -> TaskEnvelope:
+    """Read a parsed body; raises :class:`EnvelopeInvalid` with a pointer per broken place (F1, F2)."""
+    envelope = read_model(TaskEnvelope, data, EnvelopeInvalid)
+    contract = _read_contract(envelope.output_contract)
+    return envelope.model_copy(update={"output_contract": contract})
+
+
+def _read_contract(data: Any) -> Wire:
+    """Read the contract by its mode; ``json_schema`` when only a schema is there."""
+    mode = data.get("mode", "json_schema") if isinstance(data, dict) else "json_schema"
+    model = _CONTRACTS.get(mode) if isinstance(mode, str) else None
+    return read_model(model or _UnknownContract, data, EnvelopeInvalid, at="/output_contract")
+
+
+class _UnknownContract(Wire):
+    """Only there to name the modes in an error."""
+
+    mode: Literal["json_schema", "freeform", "facets"]

@@ -1,0 +1,268 @@
+"""Every error that may leave the service, each with a stable code and an HTTP status (RFC 9457; P3).
+
+Doors render a :class:`FlexError` as ``application/problem+json``; anything else is a bug and becomes a bare 500.
+The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorItem:
+    """One finding inside an error: a JSON pointer (RFC 6901) into the input, a stable code, a sentence."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def as_wire(self) -> dict[str, str]:
+        """Return the item as it stands in a problem document."""
+        return {"pointer": self.pointer, "code": self.code, "message": self.message}
+
+
+class FlexError(Exception):
+    """The request could not be served."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad_request"
+    title: ClassVar[str] = "Request refused"
+
+    def __init__(self, message: str = "", *, errors: Sequence[ErrorItem] = (), **extra: Any) -> None:
+        """Keep a sentence for people, the findings, and members to add to the problem document."""
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.errors = tuple(errors)
+        self.extra = extra
+        super().__init__(self.message)
+
+    def as_problem(self, correlation_id: str | None) -> dict[str, Any]:
+        """Return the problem document (wire §1)."""
+        return {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.message,
+            "correlation_id": correlation_id,
+            "errors": [item.as_wire() for item in self.errors],
+            **self.extra,
+        }
+
+
+class BadRequest(FlexError):
+    """The request is not well formed."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class BadJson(BadRequest):
+    """The body is not JSON."""
+
+    code = "bad_json"
+
+
+class BadHeader(BadRequest):
+    """A header has a value that cannot be used."""
+
+    code = "bad_header"
+
+
+class BadQuery(BadRequest):
+    """A query parameter has a value that cannot be used."""
+
+    code = "bad_query"
+
+
+class ReattachWithGet(BadRequest):
+    """Last-Event-ID needs an Idempotency-Key here; to attach to a run again, GET its events."""
+
+    code = "reattach_with_get"
+
+
+class HumanPayloadRequired(BadRequest):
+    """People are awaited: send the prompt's id and a decision."""
+
+    code = "human_payload_required"
+
+
+class Unauthenticated(FlexError):
+    """The caller is not known."""
+
+    status, code, title = 401, "unauthenticated", "Not authenticated"
+
+
+class Forbidden(FlexError):
+    """The caller may not do this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class ForeignOrigin(Forbidden):
+    """A state change from a foreign Origin or to an unknown Host is refused."""
+
+    code = "foreign_origin"
+
+
+class NotAssigned(Forbidden):
+    """The prompt is assigned to other people."""
+
+    code = "not_assigned"
+
+
+class ActionNotAllowed(Forbidden):
+    """The prompt does not offer this action."""
+
+    code = "action_not_allowed"
+
+
+class NotFound(FlexError):
+    """There is no such thing, or it belongs to another tenant."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class RunNotFound(NotFound):
+    """There is no such run."""
+
+    code = "run_not_found"
+
+
+class PromptNotFound(NotFound):
+    """There is no such prompt."""
+
+    code = "prompt_not_found"
+
+
+class CapabilityNotFound(NotFound):
+    """No such capability is registered here; register it (again)."""
+
+    code = "capability_not_found"
+
+
+class Conflict(FlexError):
+    """The thing is in a state that does not allow this."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class InvalidRunState(Conflict):
+    """The run is in a state that does not allow this."""
+
+    code = "invalid_run_state"
+
+
+class StalePlanVersion(Conflict):
+    """The run's plan has another version by now."""
+
+    code = "stale_plan_version"
+
+
+class PromptSettled(Conflict):
+    """The prompt has been decided already."""
+
+    code = "prompt_settled"
+
+
+class AlreadyVoted(Conflict):
+    """You have said something else about this prompt already; a vote is not changed."""
+
+    code = "already_voted"
+
+
+class PromptStale(Conflict):
+    """What the prompt shows has changed since it was read."""
+
+    code = "prompt_stale"
+
+
+class CapabilityConflict(Conflict):
+    """This id and version is taken by another declaration; give it another version, or delete the other one."""
+
+    code = "capability_conflict"
+
+
+class FacetConflict(Conflict):
+    """A facet of this name has another schema here; give yours another name."""
+
+    code = "facet_conflict"
+
+
+class TooManyCapabilities(Conflict):
+    """No more capabilities can be registered here; delete some."""
+
+    code = "too_many_capabilities"
+
+
+class RunPruned(FlexError):
+    """The run has been pruned by retention."""
+
+    status, code, title = 410, "run_pruned", "Gone"
+
+
+class TooLarge(FlexError):
+    """The body is larger than this service takes."""
+
+    status, code, title = 413, "body_too_large", "Too large"
+
+
+class NotJson(FlexError):
+    """Bodies are application/json."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class Unprocessable(FlexError):
+    """The body breaks its model."""
+
+    status, code, title = 422, "unprocessable", "Request refused"
+
+
+class EnvelopeInvalid(Unprocessable):
+    """The envelope breaks its model."""
+
+    code, title = "envelope_invalid", "Envelope refused"
+
+
+class PlanInvalid(Unprocessable):
+    """The plan breaks its rules."""
+
+    code, title = "plan_invalid", "Plan refused"
+
+
+class RegistrationInvalid(Unprocessable):
+    """The declaration of the capability cannot be used."""
+
+    code, title = "registration_invalid", "Registration refused"
+
+
+class Unsupported(Unprocessable):
+    """This service does not do that yet."""
+
+    code = "unsupported"
+
+
+class IdempotencyKeyReused(Unprocessable):
+    """The Idempotency-Key was used with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class AnswerInvalid(Unprocessable):
+    """The answer does not fit the prompt's schema."""
+
+    code = "answer_invalid"
+
+
+class ServerBusy(FlexError):
+    """The service is busy; try again later."""
+
+    status, code, title = 503, "server_busy", "Busy"
+
+
+class StoreUnavailable(FlexError):
+    """The database did not answer; nothing was changed."""
+
+    status, code, title = 503, "store_unavailable", "Busy"

@@ -1,0 +1,137 @@
+"""The world as the product sees it; only ``app/wiring.py`` chooses who fills these in (house rule 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from contracts.envelope import TaskEnvelope
+from contracts.outcome import Usage
+from contracts.plan import Finding, PlanGraph
+
+
+class Clock(Protocol):
+    """Time. Wall time is for records, monotonic time for leases and timeouts."""
+
+    def now_ms(self) -> int:
+        """Return wall time, ms since the epoch."""
+
+    def monotonic(self) -> float:
+        """Return seconds of a clock that never goes back."""
+
+
+class Ids(Protocol):
+    """Names for new things."""
+
+    def new(self, prefix: str) -> str:
+        """Return a new id ``prefix_…``, unique, sortable by time."""
+
+
+class Random(Protocol):
+    """Chance, for jitter only."""
+
+    def uniform(self) -> float:
+        """Return a number in [0, 1)."""
+
+
+class CrashPoints(Protocol):
+    """Named places between the steps of transactions where a test may kill the process."""
+
+    def reach(self, point: str) -> None:
+        """Note that ``point`` was reached; normally does nothing."""
+
+
+CRASH_POINTS: Final = (
+    "accept.begin",
+    "accept.before_commit",
+    "accept.after_commit",
+    "journal.begin",
+    "journal.before_commit",
+    "journal.after_commit",
+    "journal.after_frames",
+    "attempt.before_call",
+    "attempt.after_call",
+    "claim.after_commit",
+    "decide.begin",
+    "decide.before_commit",
+    "decide.after_commit",
+    "signal.before_commit",
+    "signal.after_commit",
+    "finish.before_commit",
+    "finish.after_commit",
+    "release.after_commit",
+)
+
+
+class Nudge(Protocol):
+    """Tells whoever holds (or could claim) a run to look now. May be lost: rows are the truth."""
+
+    def run(self, run_id: str, worker: str | None) -> None:
+        """A signal was left for this run; ``worker`` holds it, None when nobody does."""
+
+    def events(self, run_id: str, seq: int) -> None:
+        """The run's log now ends at ``seq``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The planner's answer: a sealed plan."""
+
+    plan: PlanGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Unplannable:
+    """The planner's refusal, with what was tried and a remedy per goal (R9)."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """Why a plan is asked for again: capabilities to leave out, and notes of people."""
+
+    round: int
+    without: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+class Planner(Protocol):
+    """Envelope and catalogue in, plan or findings out; no I/O, deterministic."""
+
+    def plan(self, envelope: TaskEnvelope, reconsider: Reconsider | None = None) -> Planned | Unplannable:
+        """Return a sealed plan with its gates, or why there is none. Handles ``workflow.plan`` too."""
+
+    def check(self, plan: Any, envelope: TaskEnvelope, at: str = "") -> Planned | Unplannable:
+        """Validate a plan that somebody submitted or edited (JSON value); gates are added, the rest derived."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What a model said: text, the parsed value when a schema was given, usage, and why it stopped."""
+
+    text: str
+    value: Any = None
+    usage: Usage = field(default_factory=Usage)
+    stop: str = "stop"
+
+
+class Model(Protocol):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    name: str
+
+    async def generate(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        schema: Any = None,
+        on_text: Any = None,
+        timeout_seconds: float = 60.0,
+    ) -> ModelReply:
+        """Return the reply; ``schema`` asks for structured output; ``on_text(str)`` is called with each delta.
+
+        Raises :class:`contracts.capability.CapabilityError` with codes ``model_unreachable``, ``model_refused``,
+        ``model_busy`` (retryable), ``model_bad_reply``.
+        """

@@ -1,0 +1,147 @@
+"""Stored questions to people and their answers (H1-H5; wire §5).
+
+A prompt is a row. Its policy is frozen when it is raised; what a person sees is what ``bound_hash`` covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from contracts.wire import Wire
+
+
+class PromptKind(StrEnum):
+    """What sort of question it is; the actions below are all that a person may answer."""
+
+    APPROVAL = "approval"
+    QUESTION = "question"
+    CHOICE = "choice"
+    PLAN_REVIEW = "plan_review"
+    REPAIR = "repair"
+    EFFECT_CHECK = "effect_check"
+
+
+ACTIONS: Final[Mapping[PromptKind, tuple[str, ...]]] = {
+    PromptKind.APPROVAL: ("approve", "edit", "reject"),
+    PromptKind.QUESTION: ("answer",),
+    PromptKind.CHOICE: ("choose",),
+    PromptKind.PLAN_REVIEW: ("approve", "edit", "request_changes"),
+    PromptKind.REPAIR: ("edit", "reject"),
+    PromptKind.EFFECT_CHECK: ("happened", "not_happened"),
+}
+ACTIONS_WITH_ANSWER: Final = frozenset({"edit", "answer", "choose"})
+OnTimeout = Literal["wait", "approve", "reject", "default", "escalate", "fail"]
+
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Assignees(Wire):
+    """Who may decide: any of the users, or anyone with one of the roles or groups."""
+
+    users: list[_Name] = Field(default_factory=list, max_length=100)
+    roles: list[_Name] = Field(default_factory=list, max_length=20)
+    groups: list[_Name] = Field(default_factory=list, max_length=100)
+
+    @property
+    def nobody(self) -> bool:
+        """Say whether the list is empty."""
+        return not (self.users or self.roles or self.groups)
+
+    def check_quorum(self, quorum: int) -> None:
+        """Refuse a quorum that the named people alone can never reach: the prompt would stay open for ever."""
+        if self.users and not (self.roles or self.groups) and len(set(self.users)) < quorum:
+            raise PydanticCustomError("quorum_unreachable", "The quorum is larger than the number of assignees.")
+
+
+OPERATORS: Final = Assignees(roles=["operator"])
+
+
+class PromptSpec(Wire):
+    """A question before it is raised: from a policy, an ``ask`` node, a capability, or an exhausted repair."""
+
+    kind: PromptKind = Field(default=PromptKind.QUESTION, strict=False)
+    question: Annotated[str, Field(min_length=1, max_length=4_000)]
+    proposed: Any = None
+    answer_schema: dict[str, Any] | bool = Field(default_factory=dict)
+    actions: list[str] | None = None
+    assignees: Assignees = OPERATORS
+    quorum: Annotated[int, Field(ge=1, le=50)] = 1
+    due_seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
+    on_timeout: OnTimeout = "wait"
+    policy_id: str | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> PromptSpec:
+        self.assignees.check_quorum(self.quorum)
+        return self
+
+    def allowed(self) -> tuple[str, ...]:
+        """Return the actions that this prompt offers."""
+        return tuple(self.actions) if self.actions else ACTIONS[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One person's say before the quorum is reached."""
+
+    decided_by: str
+    action: str
+    decided_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An accepted answer. ``channel`` is the door it came through (``http``, ``cli``, ``timer``)."""
+
+    decision_id: str
+    action: str
+    answer: Any
+    comment: str | None
+    decided_by: str
+    decided_at: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A raised prompt, field for field as it stands on the wire (times RFC 3339)."""
+
+    prompt_id: str
+    run_id: str
+    node_id: str | None
+    kind: str
+    status: str
+    question: str
+    proposed: Any
+    answer_schema: Any
+    actions: Sequence[str]
+    assignees: Mapping[str, Sequence[str]]
+    claimed_by: str | None
+    quorum: int
+    votes: Sequence[Vote]
+    plan_version: int
+    bound_hash: str
+    created_at: str
+    due_at: str | None
+    on_timeout: str
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+class DecisionInput(Wire):
+    """What a person posts to decide a prompt (wire §5)."""
+
+    action: Annotated[str, Field(min_length=1, max_length=40)]
+    answer: Any = None
+    comment: Annotated[str, Field(max_length=4_000)] | None = None
+    bound_hash: Annotated[str, Field(max_length=128)] | None = None
+
+    @property
+    def has_answer(self) -> bool:
+        """Say whether the caller sent an ``answer`` member (null counts)."""
+        return "answer" in self.model_fields_set
