@@ -1,0 +1,1 @@
+"""All SQL, one transaction at a time."""

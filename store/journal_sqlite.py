@@ -1,0 +1,187 @@
+"""The journal on SQLite: what was appended in one tick of the loop is one inline transaction at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from contracts.errors import StoreUnavailable
+from store import dialect
+from store.journal_columns import Contents, birth_row, fence_row, key_row
+from store.journal_pile import Entry, Fenced, Pile, WriteRefused
+from store.journal_points import Points
+from store.sqlite import AGAIN_SECONDS, UNSTORABLE, SqliteStore, is_busy, translated
+from store.unit import Refused
+
+BATCH: Final = 2_000
+
+
+class SqliteJournal:
+    """Flushes the pile inline; while another process writes, it tries again on a later tick."""
+
+    def __init__(self, store: SqliteStore, pile: Pile, birth_seconds: float) -> None:
+        self._store, self._pile = store, pile
+        self._birth_seconds = birth_seconds
+        self._planned: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rest: list[Entry] = []
+
+    async def start(self) -> None:
+        """Begin to take."""
+        self._loop = asyncio.get_running_loop()
+        if len(self._pile):
+            self.wake()
+
+    def wake(self) -> None:
+        """Flush at the end of this tick."""
+        if self._planned is None and self._loop is not None:
+            self._planned = self._loop.call_soon(self._flush)
+
+    async def close(self) -> None:
+        """Write what is left, if the database lets us within the time that births have."""
+        deadline = self._store.clock.monotonic() + self._birth_seconds
+        while (self._rest or len(self._pile)) and self._store.clock.monotonic() < deadline:
+            self._flush()
+            await asyncio.sleep(AGAIN_SECONDS if self._rest else 0)
+        if self._planned is not None:
+            self._planned.cancel()
+        for entry in (*self._rest, *self._pile.take(len(self._pile))):
+            entry.failed(StoreUnavailable())
+        self._loop = None
+
+    def _flush(self) -> None:
+        self._planned = None
+        batch = self._rest or self._pile.take(BATCH)
+        self._rest = []
+        try:
+            self._write(batch)
+        except StoreUnavailable as error:
+            self._rest = [entry for entry in batch if not entry.settled]
+            self._give_up_births(error)
+            if self._loop is not None and self._planned is None:
+                self._planned = self._loop.call_later(AGAIN_SECONDS, self._flush)
+            return
+        if len(self._pile):
+            self.wake()
+
+    def _give_up_births(self, error: StoreUnavailable) -> None:
+        too_old = self._store.clock.monotonic() - self._birth_seconds
+        for entry in [entry for entry in self._rest if entry.birth is not None and entry.since <= too_old]:
+            entry.failed(error)
+        self._rest = [entry for entry in self._rest if not entry.settled]
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write all in one transaction; halve a batch whose data is refused."""
+        if not entries:
+            return
+        try:
+            self._transaction(entries)
+        except Refused as error:
+            if len(entries) == 1:
+                entries[0].failed(WriteRefused(str(error)))
+                return
+            middle = len(entries) // 2
+            self._write(entries[:middle])
+            self._write(entries[middle:])
+
+    def _transaction(self, entries: Sequence[Entry]) -> None:
+        store, points = self._store, Points(self._store.crash, entries)
+        try:
+            store.begin("the journal")
+        except sqlite3.Error as error:
+            raise (StoreUnavailable() if is_busy(error) else translated(error)) from error
+        try:
+            points.begin()
+            outcome = Batch(store).write(entries)
+            points.before_commit()
+            store.commit()
+        except (sqlite3.Error, *UNSTORABLE) as error:
+            store.rollback()
+            raise translated(error) from error
+        except BaseException:
+            store.rollback()
+            raise
+        points.after_commit(any(released for released, _ in outcome.passed.values()))
+        outcome.tell(entries)
+
+
+class Outcome:
+    """What became of each entry of a transaction: passed, or its key belongs to another run, or fenced."""
+
+    def __init__(self) -> None:
+        self.passed: dict[int, tuple[bool, int]] = {}
+        self.existing: dict[int, tuple[str, str]] = {}
+
+    def tell(self, entries: Sequence[Entry]) -> None:
+        """Resolve the futures, after the commit."""
+        for entry in entries:
+            if (written := self.passed.get(id(entry))) is not None:
+                entry.passed(*written)
+            elif (other := self.existing.get(id(entry))) is not None:
+                entry.existing(*other)
+            else:
+                entry.failed(Fenced(entry.run_id))
+
+
+class Batch:
+    """The statements of one transaction."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._run = store.writer.execute
+        self._many = store.writer.executemany
+        self._now = store.clock.now_ms()
+        self._outcome = Outcome()
+
+    def write(self, entries: Sequence[Entry]) -> Outcome:
+        """Write the entries that pass; nobody is told yet."""
+        contents = Contents()
+        for entry in entries:
+            if self._birth(entry) if entry.birth is not None else self._fence(entry):
+                contents.add(entry, self._now)
+        self._contents(contents)
+        for entry in entries:
+            if entry.terminal and id(entry) in self._outcome.passed:
+                self._run(dialect.LITE_LATE, (entry.run_id,))
+                self._run(dialect.LITE_WITHDRAW_ALL, (self._now, entry.run_id))
+        return self._outcome
+
+    def _birth(self, entry: Entry) -> bool:
+        birth = entry.birth
+        if birth is None:
+            raise TypeError("not a birth")
+        if birth.key is not None and not self._run(dialect.LITE_KEY, (*key_row(birth), self._now)).rowcount:
+            who = (birth.run.tenant, birth.run.principal, birth.key)
+            run_id, fingerprint = self._run(dialect.LITE_READ_KEY, who).fetchone()
+            self._outcome.existing[id(entry)] = (run_id, fingerprint)
+            return False
+        row = birth_row(entry, birth)
+        self._run(dialect.LITE_BIRTH, row)
+        self._run(dialect.LITE_ENVELOPE, (entry.run_id, birth.envelope_json))
+        self._outcome.passed[id(entry)] = (row[5] is None, birth.run.inbox)
+        return True
+
+    def _fence(self, entry: Entry) -> bool:
+        found = self._run(dialect.LITE_FENCE, fence_row(entry)).fetchall()
+        if not found:
+            return False
+        self._outcome.passed[id(entry)] = (found[0][0] is None, found[0][1])
+        write = entry.write
+        if write.forgotten:
+            self._many(dialect.LITE_FORGET, [(entry.run_id, node_id) for node_id in write.forgotten])
+        if write.withdrawn:
+            self._many(dialect.LITE_WITHDRAW, [(self._now, entry.run_id, prompt_id) for prompt_id in write.withdrawn])
+        return True
+
+    def _contents(self, contents: Contents) -> None:
+        for sql, rows in (
+            (dialect.LITE_NODE, contents.nodes),
+            (dialect.LITE_EVENT, contents.events),
+            (dialect.LITE_PROMPT, contents.prompts),
+            (dialect.LITE_PLAN, contents.plan_rows()),
+            (dialect.LITE_VERSION, contents.versions),
+            (dialect.LITE_ANSWER, [(outcome, run_id, signal_id) for run_id, signal_id, outcome in contents.answered]),
+        ):
+            if rows:
+                self._many(sql, rows)

@@ -1,0 +1,221 @@
+"""What the store takes and gives: plain records, one per table, no behaviour.
+
+Times are integers, ms since the epoch. Everything called ``…_json`` is JSON text. A record never outlives its use:
+rows are the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class EventRow:
+    """One durable frame: its place in the run's log and its encoded JSON (``contracts.events.encode``)."""
+
+    seq: int
+    type: str
+    node_id: str | None
+    data: bytes
+
+
+@dataclass(slots=True)
+class NodeRow:
+    """The present state of a node of a run; there is a row only once the node left ``pending``.
+
+    ``history_json`` lists earlier attempts; ``inputs_json`` is the bound bundle inputs of the present attempt (null
+    when over 64 KiB: it can be rebuilt from upstream outputs); ``state_json`` belongs to the machine (parked state of
+    a capability that asked, feedback for the next attempt, expansion of a map, the refused output of a repair).
+    """
+
+    node_id: str
+    kind: str
+    status: str
+    attempt: int = 0
+    generation: int = 0
+    started_at: int | None = None
+    ended_at: int | None = None
+    wake_at: int | None = None
+    inputs_json: str | None = None
+    output_json: str | None = None
+    error_json: str | None = None
+    history_json: str | None = None
+    state_json: str | None = None
+
+
+@dataclass(slots=True)
+class PromptRow:
+    """A prompt as it is stored; ``assignees_json``, ``actions_json`` and friends are frozen at raise (H3)."""
+
+    prompt_id: str
+    run_id: str
+    tenant: str
+    node_id: str | None
+    kind: str
+    status: str
+    question: str
+    proposed_json: str
+    answer_schema_json: str
+    actions_json: str
+    assignees_json: str
+    quorum: int
+    policy_id: str | None
+    plan_version: int
+    bound_hash: str
+    on_timeout: str
+    created_at: int
+    due_at: int | None = None
+    claimed_by: str | None = None
+    settled_at: int | None = None
+    decision_json: str | None = None
+
+
+@dataclass(slots=True)
+class DecisionRow:
+    """One person's accepted say. The one that settled the prompt has ``winning`` set."""
+
+    decision_id: str
+    prompt_id: str
+    run_id: str
+    tenant: str
+    action: str
+    answer_json: str | None
+    comment: str | None
+    decided_by: str
+    decided_at: int
+    channel: str
+    winning: bool = False
+
+
+@dataclass(slots=True)
+class SignalRow:
+    """Something a run must react to; ``outcome`` is null until the holder consumed it.
+
+    ``signal_id`` is the inbox number that the signal got: 1, 2, 3 … per run, in commit order. So a holder's ``seen`` is
+    the largest one that it has read.
+    """
+
+    signal_id: int
+    run_id: str
+    kind: str
+    payload_json: str
+    created_at: int
+    outcome: str | None = None
+
+
+@dataclass(slots=True)
+class PlanRow:
+    """One version of a run's plan, with who made it and why."""
+
+    version: int
+    plan_hash: str
+    plan_json: str
+    author: str
+    reason: str
+    created_at: int
+
+
+@dataclass(slots=True)
+class RunRow:
+    """The narrow, often written row of a run. ``ledger_json`` is the machine's own account (usage, rounds, waited)."""
+
+    run_id: str
+    tenant: str
+    principal: str
+    status: str
+    waiting_on_json: str
+    worker: str | None
+    epoch: int
+    last_seq: int
+    inbox: int
+    seen: int
+    wake_at: int | None
+    plan_version: int
+    plan_hash: str | None
+    correlation_id: str
+    objective: str
+    contract_hash: str
+    ledger_json: str
+    created_at: int
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
+@dataclass(slots=True)
+class RunWrite:
+    """One or more transitions of one run, to be committed together under its fence.
+
+    The fence is ``epoch`` and ``before_seq``: the row must still have both. ``seen`` is the inbox number up to which
+    the holder has read; with ``release`` the lease is given up only if ``inbox = seen`` still holds (the rest is
+    written either way). ``prompts`` are raised, ``withdrawn`` closes open prompts, ``answered`` gives signals their
+    outcome, ``plan`` adds a version. A terminal ``status`` also answers every other pending signal with ``late`` and
+    withdraws every open prompt of the run.
+    """
+
+    run_id: str
+    tenant: str
+    epoch: int
+    before_seq: int
+    after_seq: int
+    status: str
+    waiting_on_json: str = "[]"
+    wake_at: int | None = None
+    plan_version: int = 1
+    plan_hash: str | None = None
+    seen: int = 0
+    release: bool = False
+    ledger_json: str = "{}"
+    started_at: int | None = None
+    ended_at: int | None = None
+    nodes: dict[str, NodeRow] = field(default_factory=dict)
+    events: list[EventRow] = field(default_factory=list)
+    prompts: list[PromptRow] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    answered: list[tuple[int, str]] = field(default_factory=list)
+    plan: PlanRow | None = None
+    forgotten: list[str] = field(default_factory=list)
+    """Node rows to delete (a replan dropped the node before it completed)."""
+    plans: list[PlanRow] = field(default_factory=list)
+    """Plan versions before ``plan``, when several transitions that wait together were merged."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a RunWrite: whether the lease was given up, and the inbox number as it stands."""
+
+    released: bool
+    inbox: int
+
+
+@dataclass(slots=True)
+class Birth:
+    """A run that is accepted: its row, envelope and idempotency key together with its first transition, atomically."""
+
+    run: RunRow
+    envelope_json: str
+    write: RunWrite
+    key: str | None = None
+    fingerprint: str = ""
+    key_expires_at: int | None = None
+
+
+@dataclass(slots=True)
+class Born:
+    """The run is there; ``existing`` is the earlier run of the same key and principal instead, with its fingerprint."""
+
+    run_id: str
+    existing: bool = False
+    fingerprint: str = ""
+
+
+@dataclass(slots=True)
+class LoadedRun:
+    """Everything the engine needs to go on with a run it has just claimed."""
+
+    run: RunRow
+    envelope_json: str
+    plan: PlanRow | None
+    nodes: Sequence[NodeRow]
+    prompts: Sequence[PromptRow]
+    signals: Sequence[SignalRow]

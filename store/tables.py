@@ -1,0 +1,271 @@
+"""Every table, as SQLAlchemy Core: the one description of the schema (the migrations must add up to it).
+
+Times are integers, ms since the epoch. JSON is text: nobody queries inside it. There are no foreign keys: the journal
+writes a run's rows in one statement under its fence, and retention deletes whole runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from contracts.lifecycle import NODE_TERMINAL, RUN_ACTIVE, NodeStatus, PromptStatus, RunStatus
+
+SIGNAL_OUTCOMES: Final = ("applied", "superseded", "late")
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def among(column: sa.ColumnElement[Any], values: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Return ``column IN ('a', 'b')``, the values spelled out: they are ours, and partial indexes need constants."""
+    return column.in_([sa.literal_column(f"'{value}'") for value in sorted(values)])
+
+
+def _one_of(column: str, values: Iterable[str], name: str = "status") -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})", name=name)
+
+
+def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, nullable=null, primary_key=key)
+
+
+def _number(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger, nullable=null, primary_key=key, autoincrement=False, server_default=default)
+
+
+runs: Final = sa.Table(
+    "runs",
+    metadata,
+    _text("run_id", key=True),
+    _text("tenant"),
+    _text("principal"),
+    _text("status"),
+    _text("waiting_on_json"),
+    _text("worker", null=True),
+    _number("epoch"),
+    _number("last_seq"),
+    _number("inbox"),
+    _number("seen"),
+    _number("wake_at", null=True),
+    _number("plan_version"),
+    _text("plan_hash", null=True),
+    _text("correlation_id"),
+    _text("objective"),
+    _text("contract_hash"),
+    _text("ledger_json"),
+    _number("created_at"),
+    _number("started_at", null=True),
+    _number("ended_at", null=True),
+    _one_of("status", RunStatus),
+    # An ended run has no owner and no timer, so the two partial indexes below hold live runs only.
+    sa.CheckConstraint(
+        f"status IN ({', '.join(repr(str(s)) for s in sorted(RUN_ACTIVE))}) OR (worker IS NULL AND wake_at IS NULL)",
+        name="ended",
+    ),
+    # Room on the page for the next version of a row that every transition rewrites.
+    postgresql_with={"fillfactor": "60"},
+)
+sa.Index("ix_runs_page", runs.c.tenant, runs.c.created_at, runs.c.run_id)
+sa.Index(
+    "ix_runs_due",
+    runs.c.wake_at,
+    sqlite_where=sa.text("worker IS NULL AND wake_at IS NOT NULL"),
+    postgresql_where=sa.text("worker IS NULL AND wake_at IS NOT NULL"),
+)
+sa.Index(
+    "ix_runs_worker",
+    runs.c.worker,
+    sqlite_where=sa.text("worker IS NOT NULL"),
+    postgresql_where=sa.text("worker IS NOT NULL"),
+)
+
+envelopes: Final = sa.Table("envelopes", metadata, _text("run_id", key=True), _text("envelope_json"))
+
+plans: Final = sa.Table(
+    "plans",
+    metadata,
+    _text("tenant", key=True),
+    # SHA-256 of the text below. Not the plan's own hash: that covers what runs, and two plans that run alike may differ
+    # in their rationale, estimate and findings.
+    _text("document", key=True),
+    _text("plan_json"),
+)
+
+run_plans: Final = sa.Table(
+    "run_plans",
+    metadata,
+    _text("run_id", key=True),
+    _number("version", key=True),
+    _text("tenant"),
+    _text("plan_hash"),
+    _text("document"),
+    _text("author"),
+    _text("reason"),
+    _number("created_at"),
+    sqlite_with_rowid=False,
+)
+
+nodes: Final = sa.Table(
+    "nodes",
+    metadata,
+    _text("run_id", key=True),
+    _text("node_id", key=True),
+    _text("kind"),
+    _text("status"),
+    _number("attempt"),
+    _number("generation"),
+    _number("started_at", null=True),
+    _number("ended_at", null=True),
+    _number("wake_at", null=True),
+    _text("inputs_json", null=True),
+    _text("output_json", null=True),
+    _text("error_json", null=True),
+    _text("history_json", null=True),
+    _text("state_json", null=True),
+    _one_of("status", set(NodeStatus) - {NodeStatus.PENDING}),
+    postgresql_with={"fillfactor": "70"},
+    sqlite_with_rowid=False,
+)
+
+events: Final = sa.Table(
+    "events",
+    metadata,
+    _text("run_id", key=True),
+    _number("seq", key=True),
+    _text("type"),
+    _text("node_id", null=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+prompts: Final = sa.Table(
+    "prompts",
+    metadata,
+    _text("prompt_id", key=True),
+    _text("run_id"),
+    _text("tenant"),
+    _text("node_id", null=True),
+    _text("kind"),
+    _text("status"),
+    _text("question"),
+    _text("proposed_json"),
+    _text("answer_schema_json"),
+    _text("actions_json"),
+    _text("assignees_json"),
+    _number("quorum"),
+    _text("policy_id", null=True),
+    _number("plan_version"),
+    _text("bound_hash"),
+    _text("on_timeout"),
+    _number("created_at"),
+    _number("due_at", null=True),
+    _text("claimed_by", null=True),
+    _number("settled_at", null=True),
+    _text("decision_json", null=True),
+    _one_of("status", PromptStatus),
+)
+sa.Index("ix_prompts_page", prompts.c.tenant, prompts.c.status, prompts.c.created_at, prompts.c.prompt_id)
+sa.Index("ix_prompts_run", prompts.c.run_id)
+sa.Index(
+    "ix_prompts_due",
+    prompts.c.due_at,
+    sqlite_where=sa.text("status = 'open' AND due_at IS NOT NULL AND on_timeout <> 'wait'"),
+    postgresql_where=sa.text("status = 'open' AND due_at IS NOT NULL AND on_timeout <> 'wait'"),
+)
+
+decisions: Final = sa.Table(
+    "decisions",
+    metadata,
+    _text("decision_id", key=True),
+    _text("prompt_id"),
+    _text("run_id"),
+    _text("tenant"),
+    _text("action"),
+    _text("answer_json", null=True),
+    _text("comment", null=True),
+    _text("decided_by"),
+    _number("decided_at"),
+    _text("channel"),
+    sa.Column("winning", sa.Boolean(create_constraint=False), nullable=False),
+)
+# One voice per person and one winner per prompt, whatever the code above does (H4).
+sa.Index("ux_decisions_voice", decisions.c.prompt_id, decisions.c.decided_by, unique=True)
+sa.Index(
+    "ux_decisions_winner",
+    decisions.c.prompt_id,
+    unique=True,
+    sqlite_where=sa.text("winning"),
+    postgresql_where=sa.text("winning"),
+)
+
+signals: Final = sa.Table(
+    "signals",
+    metadata,
+    _text("run_id", key=True),
+    # The inbox number it got: per run, gap-free, in commit order.
+    _number("signal_id", key=True),
+    _text("kind"),
+    _text("payload_json"),
+    _number("created_at"),
+    _text("outcome", null=True),
+    _one_of("outcome", SIGNAL_OUTCOMES, name="outcome"),
+    sqlite_with_rowid=False,
+)
+sa.Index(
+    "ix_signals_pending",
+    signals.c.run_id,
+    signals.c.signal_id,
+    sqlite_where=sa.text("outcome IS NULL"),
+    postgresql_where=sa.text("outcome IS NULL"),
+)
+
+workers: Final = sa.Table(
+    "workers",
+    metadata,
+    _text("worker_id", key=True),
+    _number("beat"),
+    _number("beat_at"),
+    _text("info_json"),
+)
+
+idempotency_keys: Final = sa.Table(
+    "idempotency_keys",
+    metadata,
+    _text("tenant", key=True),
+    _text("principal", key=True),
+    _text("key", key=True),
+    _text("fingerprint"),
+    _text("run_id"),
+    _number("expires_at"),
+)
+sa.Index("ix_idempotency_keys_expiry", idempotency_keys.c.expires_at)
+
+registrations: Final = sa.Table(
+    "registrations",
+    metadata,
+    _text("tenant", key=True),
+    _text("capability_id", key=True),
+    _text("version", key=True),
+    _text("created_by"),
+    _number("created_at"),
+    _number("beats"),
+    _number("beat_at"),
+    # Last, so that reading the columns before it does not touch the pages that a long text spills over to.
+    _text("declaration_json"),
+)
+
+# One row per tenant, written with every registration and deletion: its lock settles who comes first, and the others
+# notice by its number that something changed, deletions too.
+registration_changes: Final = sa.Table("registration_changes", metadata, _text("tenant", key=True), _number("changes"))
+
+RUN_IS_ACTIVE: Final = among(runs.c.status, RUN_ACTIVE)
+NODE_IS_FINAL: Final = among(nodes.c.status, NODE_TERMINAL)
