@@ -1,0 +1,1 @@
+"""The live feed of committed events, and the brokers that carry nudges."""
