@@ -1,0 +1,212 @@
+"""A plan under construction: what every check and every rule works on before it is sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.answer import answer_schema
+from contracts.capability import CapabilitySpec
+from contracts.envelope import TaskEnvelope
+from contracts.errors import ErrorItem, PlanInvalid
+from contracts.plan import Binding, Edge, Estimate, Finding, Goal, KindSpec, KindTable, OutputMap, PlanNode
+from contracts.wire import Wire, read_model
+from planner.index import CatalogueIndex
+from planner.schemas import Schema, part
+from planner.sources import Available, available
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What a plan may be (``max_nodes``, ``max_edges``), and how much a search may look at."""
+
+    max_nodes: int = 20_000
+    max_edges: int = 100_000
+    max_states: int = 20_000
+    max_goals: int = 200
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a plan is made for and from."""
+
+    envelope: TaskEnvelope
+    index: CatalogueIndex
+    kinds: KindTable
+    limits: PlanLimits
+    without: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def available(self) -> Available:
+        """Return what the envelope holds (R3)."""
+        return available(self.envelope, self.index)
+
+    @cached_property
+    def answer(self) -> Schema:
+        """Return the schema of the whole answer."""
+        facets = {facet.name: facet.schema for facet in self.index.catalogue.facets}
+        return answer_schema(self.envelope.contract, facets)
+
+    @cached_property
+    def forbidden(self) -> frozenset[str]:
+        """Return the capabilities that must not be used."""
+        return frozenset(self.envelope.policies.planner.selection.forbid) | self.without
+
+
+@dataclass(slots=True)
+class Unit:
+    """A node, or the node inside a map, with what is known about it. ``pointer`` leads to it in the plan's JSON."""
+
+    node: PlanNode
+    pointer: str
+    place: int
+    kind: KindSpec | None = None
+    own: Any = None
+    spec: CapabilitySpec | None = None
+    item: str | None = None
+    """the parameter that gets the item, inside a map"""
+    problems: list[ErrorItem] = field(default_factory=list)
+
+    def finding(self, layer: Any, code: str, message: str, below: str = "", fix: str | None = None) -> Finding:
+        """Return an error about this node."""
+        return Finding(
+            layer=layer, code=code, message=message, pointer=self.pointer + below, node_id=self.node.node_id, fix=fix
+        )
+
+
+@dataclass
+class Draft:
+    """Nodes, edges and output, readable by id and in topological order."""
+
+    scene: Scene
+    at: str
+    units: list[Unit]
+    output: OutputMap
+    edges: list[Edge] = field(default_factory=list)
+    inner: dict[int, Unit] = field(default_factory=dict)
+    goals: list[Goal] = field(default_factory=list)
+    derived: list[Finding] = field(default_factory=list)
+    """findings made while missing parts were derived"""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, int]:
+        """Return the place of each node id (the first one wins)."""
+        places: dict[str, int] = {}
+        for place, unit in enumerate(self.units):
+            places.setdefault(unit.node.node_id, place)
+        return places
+
+    @cached_property
+    def onward(self) -> list[list[int]]:
+        """Return the places each node leads to; edges that dangle are left out."""
+        ways: list[list[int]] = [[] for _ in self.units]
+        for edge in self.edges:
+            start, end = self.by_id.get(edge.from_), self.by_id.get(edge.to)
+            if start is not None and end is not None:
+                ways[start].append(end)
+        return ways
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Return the places in topological order; what a cycle holds back is missing."""
+        waiting = [0] * len(self.units)
+        for ends in self.onward:
+            for end in ends:
+                waiting[end] += 1
+        order = [place for place, count in enumerate(waiting) if count == 0]
+        for place in order:
+            for end in self.onward[place]:
+                waiting[end] -= 1
+                if waiting[end] == 0:
+                    order.append(end)
+        return order
+
+    def everyone(self) -> Iterator[Unit]:
+        """Yield every node, each followed by the node inside it."""
+        for place, unit in enumerate(self.units):
+            yield unit
+            if place in self.inner:
+                yield self.inner[place]
+
+    def promised(self, bound: Binding) -> Schema:
+        """Return the schema that a binding to a node promises; True when nothing is promised."""
+        place = self.by_id.get(bound.node_id or "")
+        output = None if place is None else self.units[place].node.output
+        if output is None or output.schema_ is None:
+            return True
+        try:
+            return part(output.schema_, bound.pointer)
+        except KeyError:
+            return False
+
+    def longest(self) -> tuple[int, int]:
+        """Return the nodes and the milliseconds along the longest path (of each its own)."""
+        depth, until = [1] * len(self.units), [latency(self, place) for place in range(len(self.units))]
+        for place in self.order:
+            for end in self.onward[place]:
+                depth[end] = max(depth[end], depth[place] + 1)
+                until[end] = max(until[end], until[place] + latency(self, end))
+        return max(depth, default=0), max(until, default=0)
+
+    def estimate(self) -> Estimate:
+        """Return what the plan will take; a map counts its inner node once."""
+        specs = [unit.spec for unit in self.everyone() if unit.spec is not None]
+        cost = sum(spec.cost for spec in specs)
+        return Estimate(cost=float(cost), tokens=sum(spec.tokens for spec in specs), latency_ms=self.longest()[1])
+
+
+def latency(draft: Draft, place: int) -> int:
+    """Return the milliseconds that a node is expected to take."""
+    unit = draft.inner.get(place, draft.units[place])
+    return unit.spec.latency_ms if unit.spec is not None else 0
+
+
+def unit_of(scene: Scene, node: PlanNode, pointer: str, place: int) -> Unit:
+    """Read a node: its kind, the kind's own fields, its capability. Problems are kept in the unit, never raised."""
+    unit = Unit(node, pointer, place, scene.kinds.get(node.kind))
+    if unit.kind is not None:
+        try:
+            fields = unit.kind.fields
+            unit.own = read_model(fields, node.own, PlanInvalid, pointer) if node.own else _no_fields(fields)
+        except PlanInvalid as refused:
+            problems = [replace(item, pointer=pointer + item.pointer) for item in refused.errors]
+            unit.problems.extend(refused.errors if node.own else problems)
+    unit.spec = spec_of(scene.index, node)
+    return unit
+
+
+@lru_cache(maxsize=256)
+def _no_fields(fields: type[Wire]) -> Wire:
+    """Read a kind's own fields of a node that gives none; most nodes of a long plan are alike."""
+    return read_model(fields, {}, PlanInvalid)
+
+
+def spec_of(index: CatalogueIndex, node: PlanNode) -> CapabilitySpec | None:
+    """Return the spec a node calls: the pinned version, or the newest; None when there is none."""
+    specs = index.versions.get(node.capability_id or "", [])
+    if node.capability_version is None:
+        return specs[0] if specs else None
+    return next((spec for spec in specs if spec.version == node.capability_version), None)
+
+
+def inner_of(scene: Scene, unit: Unit) -> Unit | None:
+    """Return the node inside a node (the body of a map), read like any other; None when there is none."""
+    if unit.kind is None or unit.own is None:
+        return None
+    try:
+        node = unit.kind.inner(unit.own)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = "".join(f"/{name}" for name in first["loc"])
+        unit.problems.append(ErrorItem(f"{unit.pointer}/node{path}", "inner_node_invalid", first["msg"]))
+        return None
+    if node is None:
+        return None
+    inner = unit_of(scene, node, f"{unit.pointer}/node", unit.place)
+    inner.item = getattr(unit.own, "as_", None)
+    return inner

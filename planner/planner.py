@@ -1,0 +1,120 @@
+"""The planner: an envelope and a catalogue in, a sealed plan or findings out (F4; wire §6)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+import orjson
+
+from contracts.capability import Catalogue
+from contracts.envelope import TaskEnvelope
+from contracts.plan import KindTable
+from contracts.ports import Planned, Reconsider, Unplannable
+from planner.draft import PlanLimits, Scene
+from planner.index import CatalogueIndex
+from planner.sealing import sealed
+from planner.solve import search_plan
+from planner.submitted import draft_of, read_plan
+
+CACHED_PLANS: Final = 512
+NOTHING: Final = Reconsider(round=1)
+
+
+class Directory(Protocol):
+    """Who knows the catalogue. An unchanged catalogue is the same object."""
+
+    def catalogue(self) -> Catalogue:
+        """Return what may be chosen from now."""
+
+
+class SearchPlanner:
+    """Plans by search, and checks plans that people wrote. Pure: the same questions get the same answers."""
+
+    def __init__(self, directory: Directory, kinds: KindTable, limits: PlanLimits | None = None) -> None:
+        """Keep the catalogue's owner, the node kinds, and the limits."""
+        self._directory = directory
+        self._kinds = kinds
+        self._limits = limits or PlanLimits()
+        self._index: CatalogueIndex | None = None
+        self._answers: OrderedDict[Hashable, Planned | Unplannable] = OrderedDict()
+
+    def plan(self, envelope: TaskEnvelope, reconsider: Reconsider | None = None) -> Planned | Unplannable:
+        """Return a sealed plan with its gates, or why there is none; ``workflow.plan`` is checked instead."""
+        if envelope.workflow is not None and envelope.workflow.plan is not None:
+            return self.check(envelope.workflow.plan, envelope, at="/workflow/plan")
+        again = reconsider or NOTHING
+        index = self._indexed()
+        key = _key(envelope, "plan", sorted(again.without), again.notes)
+        known = self._recall(key)
+        if known is None:
+            scene = Scene(envelope, index, self._kinds, self._limits, again.without, again.notes)
+            known = search_plan(scene)
+            self._keep(key, known)
+        return known
+
+    def check(self, plan: Any, envelope: TaskEnvelope, at: str = "") -> Planned | Unplannable:
+        """Complete, gate, validate and seal a plan's JSON; every broken place becomes a finding."""
+        index = self._indexed()
+        key = _key(envelope, "check", plan, at)
+        known = self._recall(key)
+        if known is not None:
+            return known
+        scene = Scene(envelope, index, self._kinds, self._limits)
+        answer = check_plan(plan, scene, at)
+        self._keep(key, answer)
+        return answer
+
+    def _indexed(self) -> CatalogueIndex:
+        """Return the index of the present catalogue; a new catalogue forgets every answer."""
+        catalogue = self._directory.catalogue()
+        if self._index is None or self._index.catalogue is not catalogue:
+            self._index = CatalogueIndex(catalogue)
+            self._answers.clear()
+        return self._index
+
+    def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:
+        """Return the kept answer to a question; plans are immutable, so they are shared."""
+        known = self._answers.get(key)
+        if known is not None:
+            self._answers.move_to_end(key)
+        return known
+
+    def _keep(self, key: Hashable | None, answer: Planned | Unplannable) -> None:
+        if key is None:
+            return
+        self._answers[key] = answer
+        if len(self._answers) > CACHED_PLANS:
+            self._answers.popitem(last=False)
+
+
+def _key(envelope: TaskEnvelope, *rest: Any) -> bytes | None:
+    """Return a digest of everything an answer depends on besides the catalogue; None when it cannot be written."""
+    context = envelope.context
+    asked = [
+        envelope.objective,
+        envelope.inputs,
+        envelope.constraints,
+        envelope.metadata,
+        envelope.special_instructions,
+        [[bundle.type, bundle.payload] for bundle in context.bundles],
+        [context.story_id, context.documents, context.memory],
+        envelope.policies.model_dump_json(),
+        envelope.contract.model_dump_json(),
+        rest,
+    ]
+    try:
+        return blake2b(orjson.dumps(asked), digest_size=24).digest()
+    except TypeError:  # a value orjson cannot write (depth, integers beyond 64 bits) is simply not kept
+        return None
+
+
+def check_plan(plan: Any, scene: Scene, at: str) -> Planned | Unplannable:
+    """Check a plan's JSON against a scene."""
+    read = read_plan(plan, at)
+    if isinstance(read, tuple):
+        return Unplannable(read)
+    draft = draft_of(read, scene, at)
+    return sealed(draft, "submitted", read.plan_version)

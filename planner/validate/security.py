@@ -1,0 +1,79 @@
+"""Layer 2, security: secrets in plain text, and what policy forbids (W4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from contracts.plan import Finding
+from contracts.wire import pointer_of
+from planner.draft import Draft
+from planner.gates import broken_gates
+
+_SHAPES: Final = re.compile(
+    r"\b(?:sk|rk|pk)[-_][A-Za-z0-9_-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}"
+    r"|\bxox[abposr]-[A-Za-z0-9-]{10,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."
+    r"|\bBearer\s+[A-Za-z0-9._~+/-]{16,}"
+)
+_NAMES: Final = re.compile(
+    r"(?:password|passwd|secret|api_?key|access_?token|auth_?token|authorization|private_?key)$", re.I
+)
+
+
+def secret_literals(draft: Draft) -> Iterator[Finding]:
+    """A literal that looks like a secret: plans are stored, streamed and shown."""
+    for unit in draft.everyone():
+        values = [
+            (pointer_of(["inputs", name]), name, bound.value)
+            for name, bound in unit.node.inputs.items()
+            if bound.is_value
+        ]
+        values += [(pointer_of([name]), name, value) for name, value in unit.node.own.items() if name != "node"]
+        for below, name, value in values:
+            where = _secret(value, name)
+            if where is not None:
+                message = "This looks like a secret in plain text; everybody who sees the plan sees it."
+                fix = "Configure it in the capability instead."
+                found = unit.finding("security", "secret_literal", message, below + where, fix)
+                yield found.model_copy(update={"severity": "warning"})
+
+
+def _secret(value: Any, name: str) -> str | None:
+    """Return where below ``value`` the first secret-looking text is, or None."""
+    if isinstance(value, str):
+        return "" if _SHAPES.search(value) or (_NAMES.search(name) and value) else None
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in pairs:
+        below = _secret(item, str(key))
+        if below is not None:
+            return pointer_of([key]) + below
+    return None
+
+
+def forbidden_capabilities(draft: Draft) -> Iterator[Finding]:
+    """A capability that the envelope's selection forbids."""
+    for unit in draft.everyone():
+        if unit.node.capability_id in draft.scene.forbidden:
+            message = f"{unit.node.capability_id!r} is forbidden here."
+            yield unit.finding(
+                "security", "capability_forbidden", message, "/capability_id", "Use another, or allow it."
+            )
+
+
+def bypassed_gates(draft: Draft) -> Iterator[Finding]:
+    """A gate that came with the plan and that something goes around."""
+    nodes = [unit.node for unit in draft.units]
+    if not any("guards" in node.own for node in nodes):
+        return
+    seen: set[str] = set()
+    for gate, problem in broken_gates(nodes, draft.edges, draft.output):
+        if gate not in seen:
+            seen.add(gate)
+            unit = draft.units[draft.by_id[gate]]
+            message = f"The gate {gate!r} is not one: {problem}."
+            yield unit.finding("security", "gate_bypassed", message, fix="Leave the gate out; it is added again.")
+
+
+CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates)

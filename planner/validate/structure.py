@@ -1,0 +1,220 @@
+"""Layer 1, structure: shape, references, cycles, reachability, expressions (W4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from contracts.expressions import ExpressionRefused, compile_cel, compile_jsonata
+from contracts.plan import Binding, Finding
+from contracts.wire import pointer_of
+from planner.draft import Draft, Unit
+from planner.sources import resolve
+
+
+def duplicate_ids(draft: Draft) -> Iterator[Finding]:
+    """Two nodes with one id."""
+    for place, unit in enumerate(draft.units):
+        if draft.by_id[unit.node.node_id] != place:
+            yield unit.finding(
+                "structure", "duplicate_id", f"Another node is called {unit.node.node_id!r}.", "/node_id"
+            )
+
+
+def kinds(draft: Draft) -> Iterator[Finding]:
+    """A kind that does not exist, or fields that the kind does not have."""
+    for unit in draft.everyone():
+        if unit.kind is None:
+            known = ", ".join(sorted(draft.scene.kinds))
+            yield unit.finding(
+                "structure", "unknown_kind", f"There is no kind {unit.node.kind!r}.", "/kind", f"One of {known}."
+            )
+        for problem in unit.problems:
+            yield Finding(
+                layer="structure",
+                code=problem.code,
+                message=problem.message,
+                pointer=problem.pointer,
+                node_id=unit.node.node_id,
+            )
+
+
+def inner_nodes(draft: Draft) -> Iterator[Finding]:
+    """A node inside a map that leads elsewhere or holds a node itself."""
+    for unit in draft.inner.values():
+        if unit.kind is None or unit.own is None:
+            continue
+        if unit.kind.targets(unit.node, unit.own) or "node" in unit.node.own:
+            message = f"A {unit.node.kind} cannot run inside a {draft.units[unit.place].node.kind}."
+            yield unit.finding("structure", "inner_node_invalid", message, "/kind")
+
+
+def edges(draft: Draft) -> Iterator[Finding]:
+    """An edge from or to a node that does not exist."""
+    for place, edge in enumerate(draft.edges):
+        for side, name in (("from", edge.from_), ("to", edge.to)):
+            if name not in draft.by_id:
+                pointer = f"{draft.at}/edges/{place}/{side}"
+                yield Finding(
+                    layer="structure", code="dangling_edge", message=f"There is no node {name!r}.", pointer=pointer
+                )
+
+
+def references(draft: Draft) -> Iterator[Finding]:
+    """An input, or a field of the kind, that names a node or a part of the envelope that is not there."""
+    for unit in draft.everyone():
+        for name, bound in unit.node.inputs.items():
+            if bound.from_ is not None or bound.node_id not in draft.by_id:
+                yield from _binding(draft, unit, bound, pointer_of(["inputs", name]), _is_optional(unit, name))
+        if unit.kind is None or unit.own is None:
+            continue
+        over = getattr(unit.own, "over", None)
+        if isinstance(over, Binding) and over.from_ is not None:
+            yield from _binding(draft, unit, over, "/over", optional=False)
+        for name in (*unit.kind.references(unit.node, unit.own), *unit.kind.targets(unit.node, unit.own)):
+            if name not in draft.by_id:
+                yield unit.finding("structure", "dangling_reference", f"There is no node {name!r}.")
+
+
+def _is_optional(unit: Unit, name: str) -> bool:
+    param = unit.spec.consumes.get(name) if unit.spec is not None else None
+    return param is not None and not param.required
+
+
+def _binding(draft: Draft, unit: Unit, bound: Binding, below: str, optional: bool) -> Iterator[Finding]:
+    if bound.node_id is not None and bound.node_id not in draft.by_id:
+        yield unit.finding("structure", "dangling_reference", f"There is no node {bound.node_id!r}.", below)
+    if bound.from_ is None:
+        return
+    try:
+        resolve(draft.scene.envelope, bound.from_)
+    except KeyError:
+        found = unit.finding("structure", "dangling_input", f"The envelope has nothing at {bound.from_!r}.", below)
+        yield found.model_copy(update={"severity": "warning"}) if optional else found
+
+
+def output_map(draft: Draft) -> Iterator[Finding]:
+    """An output map that points to nothing, or leaves a part of the answer out."""
+    for pointer, bound in draft.output.map.items():
+        at = draft.at + pointer_of(["output", "map", pointer])
+        if pointer and not pointer.startswith("/"):
+            message = "A key of the map is a JSON pointer: empty, or starting with a slash."
+            yield Finding(layer="structure", code="bad_pointer", message=message, pointer=at)
+        if bound.node_id is not None and bound.node_id not in draft.by_id:
+            message = f"There is no node {bound.node_id!r}."
+            yield Finding(layer="structure", code="dangling_reference", message=message, pointer=at)
+        if bound.from_ is not None:
+            try:
+                resolve(draft.scene.envelope, bound.from_)
+            except KeyError:
+                message = f"The envelope has nothing at {bound.from_!r}."
+                yield Finding(layer="structure", code="dangling_input", message=message, pointer=at)
+
+
+def cycles(draft: Draft) -> Iterator[Finding]:
+    """Nodes that wait for each other, nodes that only such nodes lead to, and a plan without an end."""
+    if len(draft.order) == len(draft.units):
+        return
+    stuck = set(range(len(draft.units))) - set(draft.order)
+    inside = _inside(draft, stuck)
+    names = [draft.units[place].node.node_id for place in sorted(inside)]
+    shown = " → ".join(names[:10]) + (" → …" if len(names) > 10 else "")
+    first = draft.units[min(inside)]
+    yield first.finding(
+        "structure", "cycle", f"These nodes wait for each other: {shown}.", fix="Remove an edge between them."
+    )
+    for place in sorted(stuck - inside):
+        unit = draft.units[place]
+        yield unit.finding(
+            "structure", "unreachable", f"{unit.node.node_id!r} is never reached: a cycle comes before it."
+        )
+    if all(draft.onward):
+        message = "No node ends the plan."
+        yield Finding(layer="structure", code="no_terminal", message=message, pointer=f"{draft.at}/edges")
+
+
+def _inside(draft: Draft, stuck: set[int]) -> set[int]:
+    """Return the stuck nodes from which a stuck node is reachable for ever: the cycles and what joins them."""
+    count = {place: sum(end in stuck for end in draft.onward[place]) for place in stuck}
+    before: dict[int, list[int]] = {place: [] for place in stuck}
+    for place in stuck:
+        for end in draft.onward[place]:
+            if end in stuck:
+                before[end].append(place)
+    leaves = [place for place, ways in count.items() if ways == 0]
+    for leaf in leaves:
+        for place in before[leaf]:
+            count[place] -= 1
+            if count[place] == 0:
+                leaves.append(place)
+    return stuck - set(leaves)
+
+
+def idle_nodes(draft: Draft) -> Iterator[Finding]:
+    """A node whose output nobody reads and that does nothing to the world."""
+    read = {bound.node_id for bound in draft.output.map.values()}
+    for place, unit in enumerate(draft.units):
+        ends = not draft.onward[place] and unit.node.node_id not in read
+        if ends and unit.spec is not None and unit.spec.effects == "none":
+            message = f"Nothing uses the output of {unit.node.node_id!r}."
+            found = unit.finding("structure", "idle_node", message, fix="Remove it, or map it into the answer.")
+            yield found.model_copy(update={"severity": "warning"})
+
+
+def conditions(draft: Draft) -> Iterator[Finding]:
+    """A condition on an edge that does not compile, or names a node that is not there."""
+    for place, edge in enumerate(draft.edges):
+        if edge.condition is not None:
+            pointer = f"{draft.at}/edges/{place}/condition"
+            yield from _expression(draft, "cel", edge.condition, pointer, None)
+
+
+def expressions(draft: Draft) -> Iterator[Finding]:
+    """An expression of a node that does not compile, or names a node that is not there."""
+    for unit in draft.everyone():
+        if unit.kind is not None and unit.own is not None:
+            for below, language, text in unit.kind.expressions(unit.own):
+                yield from _expression(draft, language, text, unit.pointer + below, unit.node.node_id)
+
+
+def _expression(draft: Draft, language: str, text: str, pointer: str, node_id: str | None) -> Iterator[Finding]:
+    unknown: Sequence[str] = ()
+    try:
+        if language == "cel":
+            unknown = sorted(compile_cel(text).names - draft.by_id.keys())
+        else:
+            compile_jsonata(text)
+    except ExpressionRefused as refused:
+        place = "" if refused.column is None else f" (column {refused.column})"
+        message = refused.message.rstrip(".") + place + "."
+        yield Finding(layer="structure", code="bad_expression", message=message, pointer=pointer, node_id=node_id)
+    for name in unknown:
+        message = f"The condition names {name!r}, which is no node."
+        yield Finding(layer="structure", code="unknown_node", message=message, pointer=pointer, node_id=node_id)
+
+
+def gate_policies(draft: Draft) -> Iterator[Finding]:
+    """A gate whose policy is not in the envelope."""
+    rules = {rule.id for rule in draft.scene.envelope.policies.gates()}
+    for unit in draft.everyone():
+        policy = unit.node.own.get("policy_id")
+        if policy is not None and unit.own is not None and policy not in rules:
+            message = f"The envelope has no hitl policy {policy!r}."
+            yield unit.finding(
+                "structure", "unknown_policy", message, "/policy_id", "Add it, or give the node a prompt."
+            )
+
+
+CHECKS: Final = (
+    duplicate_ids,
+    kinds,
+    inner_nodes,
+    edges,
+    references,
+    output_map,
+    cycles,
+    idle_nodes,
+    conditions,
+    expressions,
+    gate_policies,
+)
