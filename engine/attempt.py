@@ -1,0 +1,244 @@
+"""One try at a node: a PocketFlow node whose prep builds the bundle, exec does the work, post makes the outcome.
+
+PocketFlow's own retries stay at one: order, retries, pause and resume belong to the machine, because they must be
+recorded (design §4). Surprises become outcomes here; only cancellation passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from pocketflow import AsyncNode
+
+from contracts.capability import Bundle, CapabilityDirectory
+from contracts.outcome import Choose, Done, Fail, Outcome, Pause, Retry
+from contracts.ports import CrashPoints
+from contracts.prompts import PromptKind, PromptSpec
+from contracts.wire import MAX_DEPTH, deep_place, has_nul
+from engine.asking import bound_hash
+from engine.contract import RunContracts
+from engine.gates import gate_spec
+from engine.kinds import BY_NAME as KINDS_BY_NAME
+from engine.kinds.base import Work
+from engine.outputs import OutputsView, bind
+from engine.signals import Report
+from engine.state import NOTHING, NodeState, RunState
+
+_log = structlog.get_logger("flex.engine")
+_KEPT_INPUT_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Context:
+    """What a capability may use besides its bundle (``contracts.capability.CallContext``)."""
+
+    run_id: str
+    node_id: str
+    attempt: int
+    idempotency_key: str
+    on_delta: Callable[[str], None]
+    logs: list[tuple[str, str]]
+
+    def delta(self, text: str) -> None:
+        """Send text to the viewers."""
+        self.on_delta(text)
+
+    def log(self, level: str, message: str) -> None:
+        """Keep a line for the node's next transition; at most 100 of 2,000 characters."""
+        if len(self.logs) < 100:
+            self.logs.append((level, message[:2_000]))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Everything one attempt needs; PocketFlow's ``shared`` store."""
+
+    state: RunState
+    node: NodeState
+    contracts: RunContracts
+    directory: CapabilityDirectory
+    crash: CrashPoints
+    on_delta: Callable[[str], None]
+    logs: list[tuple[str, str]]
+    inputs: dict[str, Any]
+    inputs_json: str | None = None
+    purpose: str = "answer"
+    covers: str | None = None
+
+    def report(self, outcome: Outcome, **more: Any) -> Report:
+        """Return what the machine gets to know of this attempt."""
+        return Report(
+            outcome,
+            inputs=self.inputs,
+            inputs_json=self.inputs_json,
+            logs=self.logs,
+            purpose=self.purpose,
+            covers=self.covers,
+            **more,
+        )
+
+
+async def attempt(shared: Attempt) -> Report:
+    """Run one attempt and return its report; raises only ``asyncio.CancelledError``."""
+    seconds = shared.node.step.timeout_seconds
+    once = shared.node.step.node.effects == "once"
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            said: Report = await _NODE.run_async(shared)
+            return said
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # a capability may raise anything
+        if isinstance(error, asyncio.CancelledError) and _cancelling():
+            raise
+        if deadline.expired():
+            message = f"No answer within {seconds:g} seconds."
+            return shared.report(Retry("capability_timeout", message, ambiguous=once))
+        _log.warning("capability_raised", node_id=shared.node.node_id, attempt=shared.node.attempt, exc_info=True)
+        message = f"{type(error).__name__}: {error}"[:500]
+        return shared.report(Retry("capability_error", message, ambiguous=once))
+
+
+def _cancelling() -> bool:
+    """Say whether somebody cancelled this attempt, rather than a capability something of its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class _AttemptNode(AsyncNode):  # type: ignore[misc]  # pocketflow ships no types
+    """The three steps of an attempt; it has no state of its own, so one instance serves all."""
+
+    async def prep_async(self, shared: Attempt) -> Work | Report:
+        return prepare(shared)
+
+    async def exec_async(self, prep_res: Work | Report) -> Outcome | Report:
+        return prep_res if isinstance(prep_res, Report) else await KINDS_BY_NAME[prep_res.node.kind].run(prep_res)
+
+    async def post_async(self, shared: Attempt, _prepared: Work | Report, exec_res: Outcome | Report) -> Report:
+        return exec_res if isinstance(exec_res, Report) else conclude(shared, exec_res)
+
+
+_NODE = _AttemptNode()
+
+
+def prepare(shared: Attempt) -> Work | Report:
+    """Bind the inputs, find the capability, re-check an approval, and build the bundle."""
+    state, node = shared.state, shared.node
+    plan_node = node.step.node
+    _bind_inputs(shared)
+    capability = None
+    if node.step.kind.spec.needs_capability:
+        capability = shared.directory.find(plan_node.capability_id or "", node.version or plan_node.capability_version)
+        if capability is None:
+            return _missing_capability(shared)
+        absent = [
+            name for name, param in capability.spec.consumes.items() if param.required and name not in shared.inputs
+        ]
+        if absent:
+            return shared.report(Fail("input_missing", f"Required input is missing: {', '.join(sorted(absent))}."))
+    if not _approval_holds(shared):
+        return shared.report(Fail("approval_stale", "What was approved is not what would run now."))
+    proposed = None
+    if node.step.guards is not None:
+        proposed, shared.covers = gate_spec(state, node, shared.inputs, shared.contracts, shared.directory)
+    shared.crash.reach("attempt.before_call")
+    return Work(
+        node=plan_node,
+        own=node.step.own,
+        bundle=_bundle(shared),
+        context=_context(shared),
+        outputs=OutputsView(state).only(node.step.reads),
+        envelope_inputs=state.envelope.inputs,
+        capability=capability,
+        parked=node.parked,
+        proposed=proposed,
+    )
+
+
+def _bind_inputs(shared: Attempt) -> None:
+    """Bind every input; a foreign callee gets a copy, so that it cannot change what another node put out."""
+    node = shared.node
+    if node.step.kind.spec.name == "map":
+        value = bind(shared.state, node.step.own.over)
+        shared.inputs = {} if value is NOTHING else {"over": value}
+        return
+    bound = {name: bind(shared.state, binding) for name, binding in node.step.node.inputs.items()}
+    encoded = orjson.dumps({name: value for name, value in bound.items() if value is not NOTHING})
+    shared.inputs = orjson.loads(encoded)
+    if len(encoded) <= _KEPT_INPUT_BYTES:
+        shared.inputs_json = encoded.decode()
+
+
+def _approval_holds(shared: Attempt) -> bool:
+    """Say whether the gate before this node, if any, approved exactly what would run now (H5)."""
+    gate_id = shared.state.plan.guarded.get(shared.node.node_id)
+    if gate_id is None:
+        return True
+    approved = shared.state.nodes[gate_id].approved
+    return approved == bound_hash(shared.inputs, shared.node.step.node, shared.node.version)
+
+
+def _bundle(shared: Attempt) -> Bundle:
+    state, node = shared.state, shared.node
+    envelope = state.envelope
+    return Bundle(
+        objective=envelope.objective,
+        inputs=shared.inputs,
+        constraints=envelope.constraints,
+        directives=envelope.policies.directives,
+        instructions=envelope.special_instructions,
+        documents=(),
+        memory={},
+        contract=shared.contracts.of(node.step, state.plan).shown,
+        attempt=node.attempt,
+        errors=node.feedback,
+    )
+
+
+def _context(shared: Attempt) -> Context:
+    node = shared.node
+    run_id = shared.state.run_id
+    key = f"{run_id}/{node.node_id}/{node.generation}/1"
+    return Context(run_id, node.node_id, node.attempt, key, shared.on_delta, shared.logs)
+
+
+def _missing_capability(shared: Attempt) -> Report:
+    """The pinned version is not here: a person chooses what to do (F15)."""
+    node = shared.node.step.node
+    name, wanted = node.capability_id or "", shared.node.version or node.capability_version
+    other = shared.directory.find(name)
+    choices = ["retry", *([f"use {other.spec.version}"] if other is not None else []), "fail"]
+    spec = PromptSpec(
+        kind=PromptKind.CHOICE,
+        question=f"{name} {wanted or ''} is not available. What shall happen?",
+        answer_schema={"enum": choices},
+    )
+    shared.purpose = "capability"
+    return shared.report(Pause(spec))
+
+
+def conclude(shared: Attempt, outcome: Outcome) -> Report:
+    """Check the output against the node's contract before the machine hears of it (F11)."""
+    shared.crash.reach("attempt.after_call")
+    if not isinstance(outcome, (Done, Choose)):
+        return shared.report(outcome)
+    try:
+        encoded = orjson.dumps(outcome.output)
+    except TypeError as error:
+        return shared.report(Fail("output_not_json", f"The output is not JSON: {error}."))
+    output = orjson.loads(encoded)
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and deep_place(output) is not None:
+        return shared.report(Fail("output_too_deep", f"The output is nested over {MAX_DEPTH} levels."))
+    if b"\\u0000" in encoded and has_nul(output):
+        return shared.report(Fail("output_has_nul", "The output holds a NUL character; no database stores it."))
+    if isinstance(outcome, Choose):
+        return shared.report(outcome, output_json=encoded)
+    findings = shared.contracts.of(shared.node.step, shared.state.plan).findings(output)
+    if findings:
+        message = f"{len(findings)} place{'s' if len(findings) > 1 else ''} of the output do not fit."
+        return shared.report(Retry("output_invalid", message, findings, output=output, usage=outcome.usage))
+    return shared.report(Done(output, outcome.usage), output_json=encoded)

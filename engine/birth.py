@@ -1,0 +1,164 @@
+"""How a run begins: accepted, planned (or refused) and durable in one transaction (design §4, accept)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from contracts.envelope import TaskEnvelope
+from contracts.events import Event, Failed, Frame, PlanGenerated, PlanRejected, PlanRequested, Start, encode
+from contracts.lifecycle import RunStatus
+from contracts.ports import Planned, Unplannable
+from contracts.schema import CompiledSchema
+from engine.machine import Machine
+from engine.record import Draft, ledger_json, plan_row, write_of
+from engine.shell import Shell
+from engine.signals import Begin
+from engine.state import Ledger, RunState
+from engine.turn import Transition
+from store.rows import Birth, EventRow, RunRow, RunWrite
+
+KEY_LIFE_MS = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An accepted envelope on its way to become a run. ``fingerprint`` is of the parsed body (F2)."""
+
+    run_id: str
+    tenant: str
+    principal: str
+    envelope: TaskEnvelope
+    envelope_json: Mapping[str, Any]
+    contract: CompiledSchema
+    planned: Planned | Unplannable
+    correlation_id: str
+    key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(slots=True)
+class Newborn:
+    """What goes to the journal, and what to do once it is committed."""
+
+    birth: Birth
+    frames: list[Frame]
+    machine: Machine | None
+    transition: Transition | None
+
+
+def conceive(order: Order, shell: Shell, worker: str | None, now_ms: int) -> Newborn:
+    """Return the birth of a run: refused at once, queued (no ``worker``), or under way in this process."""
+    opening = _opening(order)
+    if isinstance(order.planned, Unplannable):
+        return _refused(order, opening, now_ms)
+    plan = order.planned.plan
+    state = RunState(
+        run_id=order.run_id,
+        tenant=order.tenant,
+        principal=order.principal,
+        correlation_id=order.correlation_id,
+        envelope=order.envelope,
+        envelope_json=order.envelope_json,
+        plan=shell.compile(plan, order.envelope),
+        epoch=1 if worker else 0,
+        status=RunStatus.RUNNING if worker else RunStatus.QUEUED,
+        created_at=now_ms,
+        started_at=now_ms if worker else None,
+        plan_version=plan.plan_version,
+    )
+    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
+    transition = Transition(now_ms, 0)
+    transition.events.extend((event, None) for event in opening)
+    state.seq = len(opening)
+    if worker:
+        _begin(machine, transition, now_ms)
+    draft = Draft(0)
+    draft.add(state, transition)
+    frames = draft.frames
+    write = write_of(state, draft, release=False, wake_at=now_ms)
+    write.plan = plan_row(plan, "planner" if plan.strategy != "submitted" else order.principal, plan.strategy, now_ms)
+    return Newborn(_birth(order, write, worker, now_ms), frames, machine, transition)
+
+
+def _begin(machine: Machine, transition: Transition, now_ms: int) -> None:
+    """Start the roots in the birth's own transition: one commit less before the first node."""
+    first = machine.step(Begin(), now_ms)
+    transition.events.extend(first.events)
+    transition.changed.update(first.changed)
+    transition.dispatch.extend(first.dispatch)
+
+
+def _opening(order: Order) -> list[Event]:
+    links = {"events": f"/api/v1/runs/{order.run_id}/events"}
+    start = Start(order.envelope.objective, order.contract.content_hash, links)
+    if isinstance(order.planned, Unplannable):
+        findings = [finding.model_dump(mode="json", exclude_none=True) for finding in order.planned.findings]
+        message = "There is no plan for this objective; the findings say what is missing and what would help."
+        return [
+            start,
+            PlanRequested(1, "search"),
+            PlanRejected(1, findings),
+            Failed("no_plan", message, None, findings, retryable=False),
+        ]
+    plan = order.planned.plan
+    generated = PlanGenerated(orjson.Fragment(plan.wire))
+    return [start, generated] if plan.strategy == "submitted" else [start, PlanRequested(1, plan.strategy), generated]
+
+
+def _refused(order: Order, opening: list[Event], now_ms: int) -> Newborn:
+    frames = [_frame(order, event, seq, now_ms) for seq, event in enumerate(opening, 1)]
+    write = RunWrite(
+        run_id=order.run_id,
+        tenant=order.tenant,
+        epoch=0,
+        before_seq=0,
+        after_seq=len(frames),
+        status=RunStatus.FAILED.value,
+        ledger_json=ledger_json(Ledger()),
+        started_at=now_ms,
+        ended_at=now_ms,
+        events=[EventRow(frame.seq or 0, frame.type, None, frame.data) for frame in frames],
+    )
+    return Newborn(_birth(order, write, None, now_ms), frames, None, None)
+
+
+def _frame(order: Order, event: Event, seq: int, now_ms: int) -> Frame:
+    data = encode(event, seq=seq, at_ms=now_ms, run_id=order.run_id, correlation_id=order.correlation_id, node_id=None)
+    return Frame(seq, event.type, data)
+
+
+def _birth(order: Order, write: RunWrite, worker: str | None, now_ms: int) -> Birth:
+    row = RunRow(
+        run_id=order.run_id,
+        tenant=order.tenant,
+        principal=order.principal,
+        status=write.status,
+        waiting_on_json=write.waiting_on_json,
+        worker=worker,
+        epoch=write.epoch,
+        last_seq=write.after_seq,
+        inbox=0,
+        seen=0,
+        wake_at=write.wake_at,
+        plan_version=write.plan_version,
+        plan_hash=write.plan_hash,
+        correlation_id=order.correlation_id,
+        objective=order.envelope.objective,
+        contract_hash=order.contract.content_hash,
+        ledger_json=write.ledger_json,
+        created_at=now_ms,
+        started_at=write.started_at,
+        ended_at=write.ended_at,
+    )
+    return Birth(
+        run=row,
+        envelope_json=orjson.dumps(order.envelope_json).decode(),
+        write=write,
+        key=order.key,
+        fingerprint=order.fingerprint,
+        key_expires_at=None if order.key is None else now_ms + KEY_LIFE_MS,
+    )

@@ -1,0 +1,24 @@
+"""The node kinds, one file each; adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from contracts.plan import KindTable
+from engine.kinds.ask import ASK
+from engine.kinds.base import Kind
+from engine.kinds.branch import BRANCH
+from engine.kinds.call import CALL, STRUCTURE
+from engine.kinds.join import JOIN
+from engine.kinds.map import MAP
+from engine.kinds.transform import TRANSFORM
+
+KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, JOIN, ASK)
+
+BY_NAME: Final[Mapping[str, Kind]] = {kind.spec.name: kind for kind in KINDS}
+
+
+def kind_table() -> KindTable:
+    """Return the kinds as the planner sees them: by name, without behaviour."""
+    return {kind.spec.name: kind.spec for kind in KINDS}

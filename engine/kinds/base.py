@@ -1,0 +1,42 @@
+"""What a node kind is: a spec for the planner and one coroutine for the walker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from contracts.capability import Bundle, CallContext, Capability
+from contracts.outcome import Outcome
+from contracts.plan import KindSpec, PlanNode
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One attempt's world: the node, its kind's own fields, the bundle, and the capability if it calls one."""
+
+    node: PlanNode
+    own: Any
+    bundle: Bundle
+    context: CallContext
+    outputs: Mapping[str, Any]
+    """node → output, of everything that completed before (conditions read it)"""
+    envelope_inputs: Mapping[str, Any]
+    capability: Capability | None = None
+    parked: Mapping[str, Any] | None = None
+    proposed: Any = None
+    """what a gate shows"""
+
+
+class Kind(Protocol):
+    """A sort of node. ``run`` returns an outcome and raises only surprises.
+
+    ``pure`` says that running it again is free and nothing leaves the process, so the walker may run ahead of the
+    commit (design §4, journal).
+    """
+
+    spec: KindSpec
+    pure: bool
+
+    async def run(self, work: Work) -> Outcome:
+        """Do one attempt."""

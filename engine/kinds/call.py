@@ -1,0 +1,63 @@
+"""``call``: run a capability; ``structure``: run one whose output is the caller's own shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.capability import Ask, CapabilityError, Result
+from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry, Skip
+from contracts.plan import KindSpec
+from contracts.wire import Wire
+from engine.kinds.base import Work
+
+
+class NoFields(Wire):
+    """This kind has no fields of its own."""
+
+
+class CallKind:
+    """Runs the node's capability once; an :class:`Ask` parks it, the answer resumes it."""
+
+    pure = False
+
+    def __init__(self, name: str, summary: str) -> None:
+        """Name the kind; ``call`` and ``structure`` differ only in what the planner makes of them."""
+        self.spec = KindSpec(name=name, fields=NoFields, summary=summary, needs_capability=True)
+
+    async def run(self, work: Work) -> Outcome:
+        """Call ``run``, or ``resume`` when an answer is there."""
+        capability = work.capability
+        if capability is None:
+            return Fail("capability_unavailable", "The node has no capability.")
+        try:
+            if work.parked is not None and "answer" in work.parked:
+                said = await capability.resume(
+                    work.bundle, work.context, work.parked.get("state"), work.parked["answer"]
+                )
+            else:
+                said = await capability.run(work.bundle, work.context)
+        except CapabilityError as error:
+            if error.retryable:
+                return Retry(error.code, error.message, after_ms=error.after_ms)
+            return Fail(error.code, error.message)
+        return as_outcome(said)
+
+
+def as_outcome(said: Any) -> Outcome:
+    """Turn what a capability returned into an outcome: outcomes pass, a plain value is the output.
+
+    Only a map unfolds and only a branch chooses a way; from a capability those two are a mistake.
+    """
+    if isinstance(said, (Expand, Choose)):
+        return Fail("outcome_not_allowed", f"A capability cannot answer with {type(said).__name__}.")
+    if isinstance(said, (Done, Retry, Pause, Fail, Skip)):
+        return said
+    if isinstance(said, Result):
+        return Done(said.output, said.usage)
+    if isinstance(said, Ask):
+        return Pause(said.prompt, resumes=True, state=said.state)
+    return Done(said)
+
+
+CALL = CallKind("call", "Runs a capability.")
+STRUCTURE = CallKind("structure", "Runs a generic capability that writes the caller's shape from other outputs.")

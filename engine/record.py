@@ -1,0 +1,197 @@
+"""From transitions to rows and frames: everything a step decided, encoded once (design §1.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from contracts.events import Frame, encode
+from contracts.lifecycle import RunStatus
+from contracts.plan import PlanGraph
+from engine.asking import OUTPUT_REPAIR
+from engine.state import NOTHING, Ledger, NodeState, RunState
+from engine.turn import Raised, Transition
+from store.rows import EventRow, NodeRow, PlanRow, PromptRow, RunWrite
+
+
+def frames_of(state: RunState, transition: Transition) -> list[Frame]:
+    """Return the transition's frames in order, encoded."""
+    frames = []
+    seq = transition.before_seq
+    for event, node_id in transition.events:
+        seq += 1
+        data = encode(
+            event,
+            seq=seq,
+            at_ms=transition.at_ms,
+            run_id=state.run_id,
+            correlation_id=state.correlation_id,
+            node_id=node_id,
+        )
+        frames.append(Frame(seq, event.type, data))
+    return frames
+
+
+class Draft:
+    """The transitions of one run that will be committed together, and their frames."""
+
+    __slots__ = (
+        "answered",
+        "before_seq",
+        "changed",
+        "forgotten",
+        "frames",
+        "new_plan",
+        "node_ids",
+        "raised",
+        "withdrawn",
+    )
+
+    def __init__(self, before_seq: int) -> None:
+        """Begin after event ``before_seq``."""
+        self.before_seq = before_seq
+        self.frames: list[Frame] = []
+        self.node_ids: list[str | None] = []
+        self.changed: dict[str, None] = {}
+        self.raised: list[Raised] = []
+        self.withdrawn: list[str] = []
+        self.answered: list[tuple[int, str]] = []
+        self.forgotten: list[str] = []
+        self.new_plan: tuple[str, str, int] | None = None
+
+    def add(self, state: RunState, transition: Transition) -> None:
+        """Take a transition in, its frames encoded."""
+        self.frames.extend(frames_of(state, transition))
+        self.node_ids.extend(node_id for _, node_id in transition.events)
+        for node_id in transition.forgotten:
+            self.changed.pop(node_id, None)
+        self.forgotten.extend(transition.forgotten)
+        self.changed.update(transition.changed)
+        self.raised.extend(transition.raised)
+        self.withdrawn.extend(transition.withdrawn)
+        self.answered.extend(transition.answered)
+        if transition.new_plan is not None:
+            self.new_plan = (*transition.new_plan, transition.at_ms)
+
+
+def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | None) -> RunWrite:
+    """Return what the journal has to write: the run as it stands, and everything the draft touched."""
+    return RunWrite(
+        run_id=state.run_id,
+        tenant=state.tenant,
+        epoch=state.epoch,
+        before_seq=draft.before_seq,
+        after_seq=draft.before_seq + len(draft.frames),
+        status=state.status.value,
+        waiting_on_json=_waiting(state),
+        wake_at=wake_at,
+        plan_version=state.plan_version,
+        plan_hash=state.plan.graph.plan_hash,
+        seen=state.seen,
+        release=release,
+        ledger_json=ledger_json(state.ledger),
+        started_at=state.started_at,
+        ended_at=state.ended_at,
+        nodes={node_id: node_row(state.nodes[node_id]) for node_id in draft.changed if node_id in state.nodes},
+        events=[
+            EventRow(frame.seq or 0, frame.type, node_id, frame.data)
+            for frame, node_id in zip(draft.frames, draft.node_ids, strict=True)
+        ],
+        prompts=[prompt_row(state, raised) for raised in draft.raised],
+        withdrawn=draft.withdrawn,
+        answered=draft.answered,
+        plan=None if draft.new_plan is None else plan_row(state.plan.graph, *draft.new_plan),
+        forgotten=[node_id for node_id in draft.forgotten if node_id not in draft.changed],
+    )
+
+
+def _waiting(state: RunState) -> str:
+    return "[]" if state.status is not RunStatus.WAITING else orjson.dumps(list(state.waiting_on)).decode()
+
+
+def ledger_json(ledger: Ledger) -> str:
+    """Return the run's account as JSON."""
+    return orjson.dumps(ledger).decode()
+
+
+def plan_row(plan: PlanGraph, author: str, reason: str, at_ms: int) -> PlanRow:
+    """Return a version of the plan as it is stored."""
+    return PlanRow(plan.plan_version, plan.plan_hash, plan.wire.decode(), author, reason, at_ms)
+
+
+def node_row(node: NodeState) -> NodeRow:
+    """Return a node's row."""
+    output = node.output_json
+    return NodeRow(
+        node_id=node.node_id,
+        kind=node.step.node.kind,
+        status=node.status.value,
+        attempt=node.attempt,
+        generation=node.generation,
+        started_at=node.started_at,
+        ended_at=node.ended_at,
+        wake_at=node.wake_at,
+        inputs_json=node.inputs_json,
+        output_json=None if output is None else output.decode(),
+        error_json=_json(node.error),
+        history_json=_json(node.history or None),
+        state_json=_json(_private(node) or None),
+    )
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _private(node: NodeState) -> dict[str, Any]:
+    """Return what only the machine needs to go on with a node; nothing for a plain one."""
+    kept: dict[str, Any] = {}
+    for name in (
+        "feedback",
+        "parked",
+        "lost",
+        "resumed",
+        "extra_attempts",
+        "approved",
+        "version",
+        "prompt_id",
+    ):
+        value = getattr(node, name)
+        if value:
+            kept[name] = value
+    if node.taken is not None:
+        # An empty list says that no way was taken; without it every way would be.
+        kept["taken"] = node.taken
+    if node.refused is not NOTHING:
+        kept["refused"] = node.refused
+    if node.asked is not None:
+        kept["asked"] = node.asked
+    if node.node_id == OUTPUT_REPAIR:
+        kept["whole"] = True
+    return kept
+
+
+def prompt_row(state: RunState, raised: Raised) -> PromptRow:
+    """Return a raised prompt as it is stored, its policy frozen (H3)."""
+    shown, spec = raised.shown, raised.spec
+    return PromptRow(
+        prompt_id=shown.prompt_id,
+        run_id=shown.run_id,
+        tenant=state.tenant,
+        node_id=shown.node_id,
+        kind=shown.kind,
+        status=shown.status,
+        question=shown.question,
+        proposed_json=orjson.dumps(shown.proposed).decode(),
+        answer_schema_json=orjson.dumps(shown.answer_schema).decode(),
+        actions_json=orjson.dumps(list(shown.actions)).decode(),
+        assignees_json=orjson.dumps(dict(shown.assignees)).decode(),
+        quorum=shown.quorum,
+        policy_id=spec.policy_id,
+        plan_version=shown.plan_version,
+        bound_hash=shown.bound_hash,
+        on_timeout=shown.on_timeout,
+        created_at=raised.at_ms,
+        due_at=raised.due_at,
+    )

@@ -1,0 +1,89 @@
+"""What keeps runs owned: beating, seeing who died, and claiming what is due; nothing is one-shot (design §4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from contracts.errors import StoreUnavailable
+from engine.worker import Worker
+from store import workers
+
+_log = structlog.get_logger("flex.engine")
+
+
+class Rescue:
+    """The loops of one worker. A worker is dead once its beat stood still for a full lease of *our* monotonic clock.
+
+    Our clock only counts while we look and the database answers: neither an outage nor our own sleep kills anybody.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        """Watch on behalf of ``worker``."""
+        self._worker = worker
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._answered_at = worker.shell.clock.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to beat, to look, and to claim."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._beating()), loop.create_task(self._looking())]
+
+    async def stop(self) -> None:
+        """End the loops."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _beating(self) -> None:
+        """Beat three times a lease, sooner after a miss; a worker that missed its lease drops its runs."""
+        worker, lease = self._worker, self._worker.limits.lease_seconds
+        wait = lease / 3
+        while not worker.left:
+            await asyncio.sleep(wait)
+            try:
+                async with asyncio.timeout(lease):
+                    await (worker.beat() if worker.lease_holds() else worker.lose())
+                wait = lease / 3
+            except (StoreUnavailable, TimeoutError):
+                _log.warning("beat_missed", worker=worker.worker_id)
+                wait = lease / 12
+
+    async def _looking(self) -> None:
+        """Look for dead workers and due runs, at least once a second."""
+        worker = self._worker
+        while True:  # a periodic look is the point: it needs no event to find what was lost
+            await asyncio.sleep(min(worker.limits.look_seconds, worker.limits.lease_seconds / 4))
+            try:
+                await self.look()
+                await worker.reconcile()
+                await worker.claim_all_due()
+            except StoreUnavailable:
+                # Who could not be seen could not beat either: everybody gets a full lease again.
+                self._seen.clear()
+                _log.warning("look_failed", worker=worker.worker_id)
+            except Exception:  # noqa: BLE001  # one broken look must not end all looking; the log has it
+                _log.exception("look_broke", worker=worker.worker_id)
+
+    async def look(self) -> None:
+        """Take the runs of workers whose beat stood still for a lease."""
+        worker = self._worker
+        lease = worker.limits.lease_seconds
+        beats = [(seen.worker_id, seen.beat) for seen in await workers.stale(worker.shell.database)]
+        now = worker.shell.clock.monotonic()
+        if now - self._answered_at > lease / 2:
+            self._seen.clear()
+        self._answered_at = now
+        for worker_id, beat in beats:
+            known = self._seen.get(worker_id)
+            if known is None or known[0] != beat:
+                self._seen[worker_id] = (beat, now)
+            elif now - known[1] >= lease and worker_id != worker.worker_id:
+                taken = await workers.bury(worker.shell.database, worker_id, worker.shell.clock.now_ms())
+                _log.warning("worker_buried", worker=worker_id, runs=len(taken))
+                del self._seen[worker_id]
+        alive = {worker_id for worker_id, _ in beats}
+        for gone in [worker_id for worker_id in self._seen if worker_id not in alive]:
+            del self._seen[gone]

@@ -1,0 +1,122 @@
+"""What a run reacts to: everything that enters the machine is one of these values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.outcome import Outcome
+from contracts.ports import Planned, Unplannable
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The plan is there; start the roots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the attempt shell saw: the outcome, the bound inputs, the encoded output, log lines, contract findings."""
+
+    outcome: Outcome
+    inputs: Mapping[str, Any] | None = None
+    inputs_json: str | None = None
+    output_json: bytes | None = None
+    logs: Sequence[tuple[str, str]] = ()
+    findings: Sequence[Mapping[str, Any]] = ()
+    purpose: str = "answer"
+    """what the answer of a pause will be for (``OpenPrompt.purpose``)"""
+    covers: str | None = None
+    """the hash that a gate's approval binds, when it is not the node's own"""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt said its outcome; stale ones (another attempt or generation by now) change nothing."""
+
+    node_id: str
+    attempt: int
+    generation: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A prompt was settled or expired; ``decision`` is the wire decision or None."""
+
+    signal_id: int
+    prompt_id: str
+    status: str
+    decision: Mapping[str, Any] | None
+    on_timeout: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody with the right to it wants the run to end."""
+
+    signal_id: int
+    by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed: backoffs and the run's deadline are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The process stops: running attempts are given back (a ``once`` effect in flight stays to be asked about).
+
+    ``called`` names the nodes whose attempt was really begun here; the start of any other was only written.
+    """
+
+    called: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The run was just claimed: attempts that a former holder had under way are given back or asked about.
+
+    ``lost`` says which: (node, attempt, generation) as they were loaded, so that none begun since is taken for one.
+    """
+
+    lost: frozenset[tuple[str, int, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """The planner answered a :class:`engine.turn.Transition.replan`."""
+
+    result: Planned | Unplannable
+    author: str
+    reason: str
+    node_id: str | None = None
+    round: int = 0
+    """which question it answers; an answer to an earlier one is dropped"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The shell met a surprise it cannot mend: end the run with code ``internal``."""
+
+    message: str
+
+
+Signal = Begin | AttemptEnded | Decided | CancelAsked | Tick | Drain | Recovered | Replanned | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class ReplanAsked:
+    """A command: ask the planner again, leaving out what failed; ``notes`` are people's words."""
+
+    round: int
+    without: frozenset[str] = field(default_factory=frozenset)
+    notes: tuple[str, ...] = ()
+    author: str = "engine"
+    reason: str = ""
+    node_id: str | None = None
+    edited: Any = None
+    """A plan that a person wrote instead (checked, not searched)."""

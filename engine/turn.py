@@ -1,0 +1,193 @@
+"""One step under way: the state that changes, and the transition that says what to write and to do.
+
+The primitive moves live here; what they mean together is in ``frontier``, ``failures``, ``answers`` and ``finish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from contracts.events import (
+    INLINE_OUTPUT_BYTES,
+    Cancelled,
+    Event,
+    Failed,
+    NodeComplete,
+    NodeSkipped,
+    NodeStart,
+    RunResumed,
+)
+from contracts.lifecycle import NodeStatus, RunStatus, move_node, move_run
+from contracts.ports import Ids, Random
+from contracts.prompts import Prompt, PromptSpec
+from engine.contract import RunContracts
+from engine.kinds.base import Kind
+from engine.signals import ReplanAsked
+from engine.state import NOTHING, NodeState, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the machine is handed: names, chance, what outputs must fit, the kinds, bounds."""
+
+    ids: Ids
+    random: Random
+    contracts: RunContracts
+    kinds: Mapping[str, Kind]
+    max_rounds: int = 3
+    max_lost: int = 3
+
+
+@dataclass(slots=True)
+class Raised:
+    """A prompt that this transition raises: as people see it, and as its policy froze it."""
+
+    shown: Prompt
+    spec: PromptSpec
+    at_ms: int
+    due_at: int | None
+
+
+@dataclass(slots=True)
+class Transition:
+    """What one step decided. Written as a whole before any frame of it is sent."""
+
+    at_ms: int
+    before_seq: int
+    events: list[tuple[Event, str | None]] = field(default_factory=list)
+    changed: dict[str, None] = field(default_factory=dict)
+    raised: list[Raised] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    answered: list[tuple[int, str]] = field(default_factory=list)
+    dispatch: list[str] = field(default_factory=list)
+    abort: list[str] = field(default_factory=list)
+    replan: ReplanAsked | None = None
+    new_plan: tuple[str, str] | None = None
+    """(author, reason) when the state's plan is a new version"""
+    forgotten: list[str] = field(default_factory=list)
+    misfits: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
+    """maps whose gathered list breaks its contract; settled before the step ends"""
+
+    @property
+    def empty(self) -> bool:
+        """Say whether nothing has to be written."""
+        return not (self.events or self.changed or self.answered or self.withdrawn or self.replan)
+
+
+class Turn:
+    """The state, the time and the transition of one step, with the moves every rule is made of."""
+
+    __slots__ = ("now", "out", "state", "world")
+
+    def __init__(self, state: RunState, world: World, now_ms: int) -> None:
+        """Open a turn at wall time ``now_ms``."""
+        self.state, self.world, self.now = state, world, now_ms
+        self.out = Transition(at_ms=now_ms, before_seq=state.seq)
+
+    def emit(self, event: Event, node_id: str | None = None) -> None:
+        """Add a durable event; its number is the run's next."""
+        self.state.seq += 1
+        self.out.events.append((event, node_id))
+
+    def touch(self, node: NodeState) -> None:
+        """Have the node's row written."""
+        self.out.changed[node.node_id] = None
+
+    def move(self, node: NodeState, after: NodeStatus) -> None:
+        """Move a node as the table allows and have it written."""
+        node.status = move_node(node.status, after)
+        self.out.changed[node.node_id] = None
+
+    def ended(self) -> bool:
+        """Say whether the run is over."""
+        return self.state.ended_at is not None
+
+    def make_ready(self, node: NodeState) -> None:
+        """Queue a node for dispatch."""
+        self.move(node, NodeStatus.READY)
+        node.wake_at = None
+        self.state.ready.append(node.node_id)
+
+    def start(self, node: NodeState) -> None:
+        """Begin an attempt, or go on with the one that was given back or answered."""
+        node.status = move_node(node.status, NodeStatus.RUNNING)
+        if not node.resumed:
+            node.attempt += 1
+        node.started_at = node.started_at if node.resumed and node.started_at else self.now
+        plan_node = node.step.node
+        self.emit(NodeStart(node.attempt, plan_node.kind, plan_node.capability_id, node.resumed), node.node_id)
+        node.resumed = False
+        self.touch(node)
+        self.state.running.add(node.node_id)
+        self.out.dispatch.append(node.node_id)
+
+    def complete(self, node: NodeState, output: Any, encoded: bytes | None = None) -> None:
+        """Store a node's output, which fits its contract; the frontier is advanced by the caller."""
+        node.status = move_node(node.status, NodeStatus.COMPLETED)
+        node.output, node.ended_at, node.error = output, self.now, None
+        node.parked, node.feedback, node.refused = None, [], NOTHING
+        data = node.output_json = encoded if encoded is not None else orjson.dumps(output)
+        self.emit(self._completion(node, data), node.node_id)
+        self.touch(node)
+
+    def _completion(self, node: NodeState, data: bytes) -> NodeComplete:
+        duration = max(0, self.now - (node.started_at or self.now))
+        if len(data) > INLINE_OUTPUT_BYTES:
+            url = f"/api/v1/runs/{self.state.run_id}/artifacts/{node.node_id}"
+            return NodeComplete(node.attempt, duration, None, url)
+        return NodeComplete(node.attempt, duration, orjson.Fragment(data))
+
+    def skip(self, node: NodeState, reason: str) -> None:
+        """End a node that will not run."""
+        self.move(node, NodeStatus.SKIPPED)
+        node.ended_at = self.now
+        self.emit(NodeSkipped(reason), node.node_id)
+
+    def resume(self, cause: str) -> None:
+        """Leave ``waiting``: close the account of the wait and say so."""
+        if self.state.status is not RunStatus.WAITING:
+            return
+        self.state.status = move_run(self.state.status, RunStatus.RUNNING)
+        self.state.waiting_on = ()
+        self._stop_waiting()
+        self.emit(RunResumed(cause))
+
+    def _stop_waiting(self) -> None:
+        ledger = self.state.ledger
+        if ledger.waiting_since is not None:
+            ledger.waited_ms += max(0, self.now - ledger.waiting_since)
+            ledger.waiting_since = None
+
+    def end(self, status: RunStatus, event: Event) -> None:
+        """End the run: stop what runs, drop what waits, then the one terminal frame."""
+        self._stop_waiting()
+        state = self.state
+        for node in state.nodes.values():
+            if not node.ended:
+                if node.status is NodeStatus.RUNNING:
+                    self.out.abort.append(node.node_id)
+                self.move(node, NodeStatus.CANCELLED)
+                node.ended_at = self.now
+        self.out.withdrawn.extend(state.prompts)
+        state.prompts.clear()
+        state.ready.clear()
+        state.running.clear()
+        state.backoff.clear()
+        self.out.dispatch.clear()
+        state.status = move_run(state.status, status)
+        state.waiting_on, state.ended_at = (), self.now
+        self.emit(event)
+
+    def fail(
+        self, code: str, message: str, node_id: str | None = None, errors: Any = (), *, retryable: bool = False
+    ) -> None:
+        """End the run as failed."""
+        self.end(RunStatus.FAILED, Failed(code, message, node_id, list(errors), retryable))
+
+    def cancel(self, by: str, reason: str | None) -> None:
+        """End the run as cancelled."""
+        self.end(RunStatus.CANCELLED, Cancelled(by, reason))
