@@ -1,0 +1,90 @@
+"""What can be done here, for people and clients: capabilities and facets (F4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from contracts.access import Principal
+from contracts.capability import CapabilityDirectory, CapabilitySpec, Catalogue, Facet
+
+T = TypeVar("T")
+
+
+class Capabilities:
+    """The use cases of looking around. Every caller sees every capability of the service."""
+
+    def __init__(self, directory: CapabilityDirectory) -> None:
+        """Take the directory."""
+        self._directory = directory
+
+    def list(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return ``{"items": [Capability], "next_cursor": …}`` by id; inactive ones say what would activate them."""
+        catalogue = self._directory.catalogue()
+        return _page(
+            sorted(catalogue.capabilities, key=_spec_key),
+            _spec_key,
+            lambda spec: capability_item(spec, catalogue),
+            limit,
+            cursor,
+        )
+
+    def facets(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return ``{"items": [Facet], "next_cursor": …}`` by name."""
+        return _page(sorted(self._directory.catalogue().facets, key=_facet_key), _facet_key, _facet, limit, cursor)
+
+
+def _page(
+    found: Sequence[T],
+    key: Callable[[T], str],
+    render: Callable[[T], Mapping[str, Any]],
+    limit: int,
+    cursor: str | None,
+) -> dict[str, Any]:
+    """Return the items after the cursor, which is the key of the last item seen; one that is gone still has a place."""
+    rest = [item for item in found if cursor is None or key(item) > cursor]
+    page = rest[:limit]
+    return {"items": [render(item) for item in page], "next_cursor": key(page[-1]) if len(rest) > limit else None}
+
+
+def _spec_key(spec: CapabilitySpec) -> str:
+    return f"{spec.capability_id}@{spec.version}"
+
+
+def _facet_key(facet: Facet) -> str:
+    return facet.name
+
+
+def capability_item(spec: CapabilitySpec, catalogue: Catalogue) -> dict[str, Any]:
+    """Return a capability as it is listed."""
+    resting = catalogue.inactive_versions.get((spec.capability_id, spec.version))
+    active = resting is None and spec.capability_id in catalogue.active
+    reason = resting or catalogue.inactive_reasons.get(spec.capability_id, "It is not active.")
+    return {
+        "capability_id": spec.capability_id,
+        "version": spec.version,
+        "description": spec.description,
+        "kind": spec.kind,
+        "consumes": {name: {"facet": param.facet, "required": param.required} for name, param in spec.consumes.items()},
+        "produces": [*spec.produces],
+        "effects": spec.effects,
+        "cost": spec.cost,
+        "tokens": spec.tokens,
+        "latency_ms": spec.latency_ms,
+        "quality": spec.quality,
+        "generic": spec.generic,
+        "batch": spec.batch,
+        "requires": [*spec.requires],
+        "active": active,
+        "inactive_reason": None if active else reason,
+    }
+
+
+def _facet(facet: Facet) -> dict[str, Any]:
+    return {
+        "name": facet.name,
+        "aliases": [*facet.aliases],
+        "description": facet.description,
+        "schema": facet.schema if isinstance(facet.schema, bool) else dict(facet.schema),
+        "list_of": facet.list_of,
+    }

@@ -1,0 +1,61 @@
+"""From a parsed body to an accepted envelope: shape, support, the caller's schema, the facets it names (F1-F3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contracts.answer import answer_schema
+from contracts.capability import CapabilityDirectory
+from contracts.envelope import JsonSchemaContract, TaskEnvelope, read_envelope
+from contracts.errors import EnvelopeInvalid, ErrorItem
+from contracts.schema import CompiledSchema, SchemaRefused, compile_schema
+from contracts.wire import MAX_DEPTH, deep_place
+from planner.goals import unknown_facets
+from service.support import refuse_unsupported
+
+SCHEMA_AT: Final = "/output_contract/schema"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An envelope that may become a run: read, and in its canonical JSON (snake_case, defaults filled in)."""
+
+    envelope: TaskEnvelope
+    envelope_json: Mapping[str, Any]
+    contract: CompiledSchema
+
+
+def admit(body: Any, directory: CapabilityDirectory) -> Admitted:
+    """Return the admitted envelope.
+
+    Raises ``EnvelopeInvalid`` (shape, unknown facet), ``Unsupported``, ``SchemaRefused`` (pointers into the body).
+    """
+    _check_depth(body)
+    envelope = read_envelope(body)
+    refuse_unsupported(envelope)
+    catalogue = directory.catalogue()
+    strangers = unknown_facets(envelope, catalogue)
+    if strangers:
+        raise EnvelopeInvalid("The output contract names facets that nobody declared.", errors=strangers)
+    facets = {facet.name: facet.schema for facet in catalogue.facets}
+    return Admitted(envelope, envelope.model_dump(mode="json"), _compiled(envelope, facets))
+
+
+def _check_depth(body: Any) -> None:
+    """Refuse what is nested too deeply to be put into frames, prompts and signals later on."""
+    place = deep_place(body)
+    if place is not None:
+        raise EnvelopeInvalid(errors=[ErrorItem(place, "too_deep", f"Nested over {MAX_DEPTH} levels.")])
+
+
+def _compiled(envelope: TaskEnvelope, facets: Mapping[str, Any]) -> CompiledSchema:
+    schema = answer_schema(envelope.contract, facets)
+    try:
+        return compile_schema(schema)
+    except SchemaRefused as refused:
+        if not isinstance(envelope.contract, JsonSchemaContract):
+            raise
+        items = [ErrorItem(SCHEMA_AT + item.pointer, item.code, item.message) for item in refused.errors]
+        raise SchemaRefused(refused.message, errors=items) from None

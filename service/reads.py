@@ -1,0 +1,203 @@
+"""Reading runs: detail, list, plan, nodes with their attempts, artifacts (F10, T3; wire §5).
+
+Everything is read with the caller's tenant; what belongs to another one is not found.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from contracts.access import Principal
+from contracts.clock import rfc3339, rfc3339_or_none
+from contracts.errors import NotFound, RunNotFound
+from contracts.events import Complete, Failed
+from contracts.lifecycle import RUN_TERMINAL, NodeStatus, RunStatus
+from contracts.ports import Clock
+from hitl.render import to_prompt, wire
+from service.nodes import after_cursor, node_detail, node_item
+from store import prompts
+from store.connect import Database
+from store.events import events_after
+from store.rows import NodeRow, RunRow
+from store.runs import node_row, node_rows, plan_row, run_page, run_row
+
+
+class Reads:
+    """The use cases of reading runs."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        """Take the database; the clock is for durations of what goes on."""
+        self._database, self._clock = database, clock
+
+    async def run(self, principal: Principal, run_id: str) -> dict[str, Any]:
+        """Return a run as it stands. Raises :class:`RunNotFound`.
+
+        ``output`` and ``error`` are those of its terminal frame. ``duration_ms`` is time spent working, ``waited_ms``
+        time spent waiting; null before it started.
+        """
+        row = await self._row(principal, run_id)
+        output, error = await self._end(principal, row)
+        waiting = [] if _ended(row) else await self._waiting(principal, run_id)
+        return {
+            **run_item(row),
+            "open_prompts": waiting,
+            "output": output,
+            "error": error,
+            **self._account(row),
+        }
+
+    async def page(self, principal: Principal, *, status: str | None, cursor: str | None, limit: int) -> dict[str, Any]:
+        """Return ``{"items", "next_cursor"}``, newest first. Raises ``BadQuery`` for a foreign cursor."""
+        wanted = None if status is None else RunStatus(status)
+        page = await run_page(self._database, principal.tenant, limit=limit, cursor=cursor, status=wanted)
+        return {"items": [run_item(row) for row in page.rows], "next_cursor": page.next_cursor}
+
+    async def plan(self, principal: Principal, run_id: str, version: int | None) -> bytes:
+        """Return a version of the plan as JSON bytes, the present one without ``version``. Raises ``NotFound``."""
+        row = await plan_row(self._database, principal.tenant, run_id, version)
+        if row is None:
+            await self._row(principal, run_id)
+            raise NotFound("The run has no plan." if version is None else f"The run's plan has no version {version}.")
+        return row.plan_json.encode()
+
+    async def nodes(self, principal: Principal, run_id: str, *, cursor: str | None, limit: int) -> dict[str, Any]:
+        """Return a page of nodes: those of the plan in its order, then what they unfolded into.
+
+        Raises :class:`RunNotFound`, ``BadQuery``.
+        """
+        planned, stored = await self._nodes(principal, run_id)
+        names = [*planned, *sorted(stored.keys() - planned.keys(), key=_natural)]
+        rest, next_cursor = after_cursor(names, cursor, limit)
+        items = [node_item(name, planned.get(name), stored.get(name), self._clock.now_ms()) for name in rest]
+        return {"items": items, "next_cursor": next_cursor}
+
+    async def node(self, principal: Principal, run_id: str, node_id: str) -> dict[str, Any]:
+        """Return one node with its inputs, output and attempts. Raises ``RunNotFound``, ``NotFound``."""
+        stored = await node_row(self._database, principal.tenant, run_id, node_id)
+        planned = await self._planned(principal, run_id)
+        if stored is None and node_id not in planned:
+            await self._row(principal, run_id)
+            raise NotFound("There is no such node.")
+        return node_detail(node_id, planned.get(node_id), stored, self._clock.now_ms())
+
+    async def artifacts(self, principal: Principal, run_id: str, *, cursor: str | None, limit: int) -> dict[str, Any]:
+        """Return a page of the stored outputs, in the order of the nodes. Raises ``RunNotFound``, ``BadQuery``."""
+        planned, stored = await self._nodes(principal, run_id)
+        names = [*planned, *sorted(stored.keys() - planned.keys(), key=_natural)]
+        have = [name for name in names if name in stored and _has_output(stored[name])]
+        rest, next_cursor = after_cursor(have, cursor, limit)
+        return {"items": [_artifact(run_id, stored[name]) for name in rest], "next_cursor": next_cursor}
+
+    async def artifact(self, principal: Principal, run_id: str, node_id: str) -> bytes:
+        """Return a node's output as JSON bytes. Raises ``RunNotFound``; ``NotFound`` while there is none."""
+        stored = await node_row(self._database, principal.tenant, run_id, node_id)
+        if stored is None or not _has_output(stored) or stored.output_json is None:
+            await self._row(principal, run_id)
+            raise NotFound("This node has no output.")
+        return stored.output_json.encode()
+
+    async def _row(self, principal: Principal, run_id: str) -> RunRow:
+        row = await run_row(self._database, principal.tenant, run_id)
+        if row is None:
+            raise RunNotFound
+        return row
+
+    async def _waiting(self, principal: Principal, run_id: str) -> list[dict[str, Any]]:
+        shown = []
+        for row in await prompts.open_of_run(self._database, principal.tenant, run_id):
+            # With a quorum of one the first vote settles: an open prompt has none.
+            votes = await prompts.votes_of(self._database, principal.tenant, row.prompt_id) if row.quorum > 1 else []
+            shown.append(wire(to_prompt(row, votes)))
+        return shown
+
+    async def _end(self, principal: Principal, row: RunRow) -> tuple[Any, dict[str, Any] | None]:
+        """Return output and error of the terminal frame; both null before."""
+        if not _ended(row):
+            return None, None
+        frames = await events_after(self._database, principal.tenant, row.run_id, row.last_seq - 1, 1)
+        if not frames:
+            return None, None
+        payload = orjson.loads(frames[0].data)["payload"]
+        if frames[0].type == Complete.type:
+            return payload["output"], None
+        return None, payload if frames[0].type == Failed.type else {"code": "cancelled", **payload}
+
+    def _account(self, row: RunRow) -> dict[str, Any]:
+        ledger = orjson.loads(row.ledger_json)
+        now = row.ended_at if row.ended_at is not None else self._clock.now_ms()
+        waited = int(ledger.get("waited_ms", 0))
+        if row.ended_at is None and ledger.get("waiting_since") is not None:
+            waited += max(0, now - int(ledger["waiting_since"]))
+        began = row.started_at
+        return {
+            "usage": {"tokens": ledger.get("tokens", 0), "cost": ledger.get("cost", 0)},
+            "duration_ms": None if began is None else max(0, now - began - waited),
+            "waited_ms": None if began is None else waited,
+        }
+
+    async def _planned(self, principal: Principal, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return the plan's nodes by id, in its order."""
+        row = await plan_row(self._database, principal.tenant, run_id)
+        if row is None:
+            return {}
+        return {node["node_id"]: node for node in orjson.loads(row.plan_json)["nodes"]}
+
+    async def _nodes(self, principal: Principal, run_id: str) -> tuple[dict[str, dict[str, Any]], dict[str, NodeRow]]:
+        await self._row(principal, run_id)
+        planned = await self._planned(principal, run_id)
+        return planned, {row.node_id: row for row in await node_rows(self._database, principal.tenant, run_id)}
+
+
+def run_links(run_id: str) -> dict[str, str]:
+    """Return where a run's parts are."""
+    base = f"/api/v1/runs/{run_id}"
+    return {
+        "self": base,
+        "events": f"{base}/events",
+        "plan": f"{base}/plan",
+        "nodes": f"{base}/nodes",
+        "artifacts": f"{base}/artifacts",
+        "cancel": f"{base}/cancel",
+    }
+
+
+def run_item(row: RunRow) -> dict[str, Any]:
+    """Return a run as it stands in a list."""
+    return {
+        "run_id": row.run_id,
+        "status": row.status,
+        "waiting_on": orjson.loads(row.waiting_on_json),
+        "objective": row.objective,
+        "plan_version": row.plan_version,
+        "last_event_id": row.last_seq,
+        "correlation_id": row.correlation_id,
+        "created_at": rfc3339(row.created_at),
+        "started_at": rfc3339_or_none(row.started_at),
+        "ended_at": rfc3339_or_none(row.ended_at),
+        "links": run_links(row.run_id),
+    }
+
+
+def _ended(row: RunRow) -> bool:
+    return RunStatus(row.status) in RUN_TERMINAL
+
+
+def _has_output(row: NodeRow) -> bool:
+    return row.output_json is not None and row.status == NodeStatus.COMPLETED
+
+
+def _artifact(run_id: str, row: NodeRow) -> dict[str, Any]:
+    return {
+        "node_id": row.node_id,
+        "bytes": len((row.output_json or "").encode()),
+        "created_at": rfc3339_or_none(row.ended_at),
+        "url": f"/api/v1/runs/{run_id}/artifacts/{row.node_id}",
+    }
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Order ``draft[2]`` before ``draft[10]``."""
+    parts = name.replace("]", "").split("[")
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)

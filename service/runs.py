@@ -1,0 +1,130 @@
+"""Starting and ending runs (F1, F2, F12; design §4, accept)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from contracts.access import Principal
+from contracts.errors import ErrorItem, IdempotencyKeyReused, InvalidRunState, PlanInvalid, RunNotFound
+from contracts.ids import CORRELATION, RUN
+from contracts.ports import Unplannable
+from engine.birth import Order
+from engine.worker import Worker
+from service.intake import Admitted, admit
+from store import idempotency, runs, signals
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a submitted envelope; ``created`` is False when the idempotency key named an earlier run."""
+
+    run_id: str
+    correlation_id: str
+    created: bool
+
+
+class Runs:
+    """The use cases that change runs."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Work with this process's worker."""
+        self._worker = worker
+        self._shell = worker.shell
+
+    async def submit(
+        self, body: Any, principal: Principal, *, key: str | None = None, correlation_id: str | None = None
+    ) -> Accepted:
+        """Accept an envelope (a JSON value): validate, plan, make durable, and start it here or leave it queued.
+
+        The same ``key`` and body of the same principal give the same run; ``correlation_id`` is the header's, the
+        envelope's wins. Raises ``EnvelopeInvalid``, ``Unsupported``, ``SchemaRefused``, ``PlanInvalid`` (a submitted
+        plan), ``IdempotencyKeyReused``, ``StoreUnavailable``; nothing is left behind by any of them.
+        """
+        fingerprint = "" if key is None else _fingerprint(body)
+        if key is not None:
+            known = await self._known(principal, key, fingerprint)
+            if known is not None:
+                return known
+        admitted = admit(body, self._shell.directory)
+        order = self._order(admitted, principal, key, fingerprint, correlation_id)
+        born = await self._worker.accept(order)
+        if born.existing:
+            _same_body(born.fingerprint, fingerprint)
+            return await self._earlier(principal, born.run_id)
+        return Accepted(order.run_id, order.correlation_id, created=True)
+
+    def _order(
+        self, admitted: Admitted, principal: Principal, key: str | None, fingerprint: str, correlation_id: str | None
+    ) -> Order:
+        envelope = admitted.envelope
+        planned = self._shell.planner.plan(envelope)
+        if isinstance(planned, Unplannable) and envelope.workflow is not None:
+            raise PlanInvalid(errors=as_errors(planned))
+        return Order(
+            run_id=self._shell.ids.new(RUN),
+            tenant=principal.tenant,
+            principal=principal.subject,
+            envelope=envelope,
+            envelope_json=admitted.envelope_json,
+            contract=admitted.contract,
+            planned=planned,
+            correlation_id=envelope.correlation_id or correlation_id or self._shell.ids.new(CORRELATION),
+            key=key,
+            fingerprint=fingerprint,
+        )
+
+    async def _known(self, principal: Principal, key: str, fingerprint: str) -> Accepted | None:
+        """Return the earlier run of a key, before anything is validated or planned again."""
+        now_ms = self._shell.clock.now_ms()
+        held = await idempotency.find(self._shell.database, principal.tenant, principal.subject, key, now_ms)
+        if held is None:
+            return None
+        run_id, earlier = held
+        _same_body(earlier, fingerprint)
+        return await self._earlier(principal, run_id)
+
+    async def _earlier(self, principal: Principal, run_id: str) -> Accepted:
+        row = await runs.run_row(self._shell.database, principal.tenant, run_id)
+        if row is None:
+            raise RunNotFound
+        return Accepted(run_id, row.correlation_id, created=False)
+
+    async def cancel(self, principal: Principal, run_id: str, reason: str | None = None) -> dict[str, Any]:
+        """Ask a run to end; the terminal frame follows when its holder has read the signal.
+
+        Raises ``RunNotFound``, ``InvalidRunState`` (it has ended already; asking twice is fine until then).
+        """
+        database, now_ms = self._shell.database, self._shell.clock.now_ms()
+        payload = orjson.dumps({"by": principal.subject, "reason": reason}).decode()
+        async with database.unit("signal") as unit:
+            left = await signals.leave(unit, run_id, principal.tenant, "cancel", payload, now_ms)
+        if left is None:
+            row = await runs.run_row(database, principal.tenant, run_id)
+            if row is None:
+                raise RunNotFound(f"There is no run {run_id}.")
+            raise InvalidRunState(f"The run is {row.status}.", run_id=run_id, run_status=row.status)
+        self._shell.nudge.run(run_id, left.worker)
+        return {"run_id": run_id, "status": "cancelling"}
+
+
+def as_errors(refused: Unplannable) -> list[ErrorItem]:
+    """Return a plan's error findings as the items of a problem document."""
+    return [
+        ErrorItem(finding.pointer, finding.code, finding.message)
+        for finding in refused.findings
+        if finding.severity == "error"
+    ]
+
+
+def _fingerprint(body: Any) -> str:
+    """Return the hash of the parsed body: spacing and the order of keys do not matter (F2)."""
+    return sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _same_body(known: str, fingerprint: str) -> None:
+    if known != fingerprint:
+        raise IdempotencyKeyReused("This Idempotency-Key was used with another body.")
