@@ -1,0 +1,113 @@
+"""What people are asked, and their answers (H4, H7)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contracts import errors
+from contracts.ids import is_token
+from contracts.lifecycle import PromptStatus
+from routes import describe
+from routes.answers import Json
+from routes.attach import path_id
+from routes.auth import principal_of
+from routes.doors import doors_of
+from routes.intake import json_body, limit_query, text_query
+from routes.spec import JSON, Answer, Param, RouteSpec, page_of, ref
+
+VIEWS = ("mine", "unassigned", "overdue", "done")
+_STATUSES = frozenset(status.value for status in PromptStatus)
+
+
+async def index(request: Request) -> Response:
+    """List prompts, newest first; open ones unless asked otherwise."""
+    run_id = text_query(request, "run_id")
+    if run_id is not None and not is_token(run_id):
+        raise errors.RunNotFound
+    page = await doors_of(request).prompts.list(
+        principal_of(request),
+        view=text_query(request, "view", allowed=frozenset(VIEWS)),
+        status=text_query(request, "status", allowed=_STATUSES),
+        run_id=run_id,
+        limit=limit_query(request),
+        cursor=text_query(request, "cursor"),
+    )
+    return Json(page)
+
+
+async def detail(request: Request) -> Response:
+    """Read one prompt."""
+    prompt_id = path_id(request, "prompt_id", errors.PromptNotFound)
+    return Json(await doors_of(request).prompts.get(principal_of(request), prompt_id))
+
+
+async def decide(request: Request) -> Response:
+    """Store a person's decision; exactly one settles the prompt."""
+    prompt_id = path_id(request, "prompt_id", errors.PromptNotFound)
+    body = await json_body(request)
+    return Json(await doors_of(request).prompts.decide(principal_of(request), prompt_id, body, channel="http"))
+
+
+_LIST_PARAMS = (
+    Param("view", "query", "A selection for people.", {"type": "string", "enum": list(VIEWS)}),
+    Param(
+        "status",
+        "query",
+        "Only prompts in this status; open without it.",
+        {"type": "string", "enum": sorted(_STATUSES)},
+    ),
+    Param("run_id", "query", "Only prompts of this run.", {"type": "string"}),
+    describe.LIMIT,
+    describe.CURSOR,
+)
+_LIST_ERRORS = (errors.BadQuery, errors.RunNotFound, errors.StoreUnavailable)
+
+INDEX = RouteSpec(
+    method="GET",
+    path="/api/v1/prompts",
+    handler=index,
+    name="list_prompts",
+    summary="List prompts, newest first",
+    tag="prompts",
+    params=_LIST_PARAMS,
+    answers=(Answer(200, "A page of prompts.", {JSON: page_of("Prompt")}),),
+    errors=_LIST_ERRORS,
+)
+
+PENDING = RouteSpec(
+    method="GET",
+    path="/api/hitl/pending",
+    handler=index,
+    name="list_pending_prompts",
+    summary="List what people are asked now",
+    tag="prompts",
+    params=_LIST_PARAMS,
+    answers=(Answer(200, "A page of prompts.", {JSON: page_of("Prompt")}),),
+    errors=_LIST_ERRORS,
+)
+
+DETAIL = RouteSpec(
+    method="GET",
+    path="/api/v1/prompts/{prompt_id}",
+    handler=detail,
+    name="get_prompt",
+    summary="Read a prompt",
+    tag="prompts",
+    params=(describe.PROMPT_ID,),
+    answers=describe.ok("Prompt", "The prompt as it stands."),
+    errors=(errors.PromptNotFound, errors.StoreUnavailable),
+)
+
+DECIDE = RouteSpec(
+    method="POST",
+    path="/api/v1/prompts/{prompt_id}/decisions",
+    handler=decide,
+    name="decide_prompt",
+    summary="Decide a prompt",
+    tag="prompts",
+    params=(describe.PROMPT_ID,),
+    request=ref("DecisionInput"),
+    answers=describe.ok("Decided", "The decision is stored, once; repeating it changes nothing."),
+    errors=(*describe.BODY_ERRORS, *describe.DECISION_ERRORS, errors.Unprocessable, errors.StoreUnavailable),
+)

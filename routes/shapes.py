@@ -1,0 +1,222 @@
+"""The schemas of everything that goes over the wire, by name, for the OpenAPI document (P3).
+
+Inputs come from the models that read them, frames from ``contracts.events``; the rest is what ``service`` renders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from contracts.envelope import FacetsContract, FreeformContract, JsonSchemaContract, TaskEnvelope
+from contracts.events import EVENTS
+from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
+from contracts.plan import PlanGraph
+from contracts.prompts import Decision, DecisionInput, Prompt
+from contracts.registration import Registration
+from routes import spec
+from routes.runs import CancelInput
+
+Schema = dict[str, Any]
+_TEMPLATE: Final = "#/components/schemas/{model}"
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
+_TEXT: Final[Schema] = {"type": "string"}
+_TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"]}
+_NUMBER: Final[Schema] = {"type": "integer", "minimum": 0}
+_NUMBER_OR_NULL: Final[Schema] = {"type": ["integer", "null"], "minimum": 0}
+_LINKS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+_TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
+_ANY: Final[Schema] = {}
+_ERROR: Final[Schema] = {"type": ["object", "null"], "description": "What went wrong: at least `code` and `message`."}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to one of these."""
+    return dict(spec.ref(name))
+
+
+def _list(name: str) -> Schema:
+    return {"type": "array", "items": ref(name)}
+
+
+def open_record(about: str, /, **properties: Schema) -> Schema:
+    """Return the schema of an object in which these properties are always there, and perhaps others."""
+    return {"type": "object", "description": about, "required": list(properties), "properties": properties}
+
+
+def record(about: str, /, **properties: Schema) -> Schema:
+    """Return the schema of an object in which these properties are always there, and no others."""
+    return {**open_record(about, **properties), "additionalProperties": False}
+
+
+def _one_of(values: Any) -> Schema:
+    return {"type": "string", "enum": [value.value for value in values]}
+
+
+_RUN_ITEM: Final[dict[str, Schema]] = {
+    "run_id": _TEXT,
+    "status": _one_of(RunStatus),
+    "waiting_on": {"type": "array", "items": _one_of(WaitingOn)},
+    "objective": _TEXT,
+    "plan_version": _NUMBER,
+    "last_event_id": _NUMBER,
+    "correlation_id": _TEXT,
+    "created_at": _TIME,
+    "started_at": _TIME_OR_NULL,
+    "ended_at": _TIME_OR_NULL,
+    "links": _LINKS,
+}
+_NODE_ITEM: Final[dict[str, Schema]] = {
+    "node_id": _TEXT,
+    "kind": _TEXT,
+    "capability_id": _TEXT_OR_NULL,
+    "status": _one_of(NodeStatus),
+    "attempt": _NUMBER,
+    "generation": _NUMBER,
+    "started_at": _TIME_OR_NULL,
+    "ended_at": _TIME_OR_NULL,
+    "duration_ms": _NUMBER_OR_NULL,
+    "error": _ERROR,
+}
+_ATTEMPTS: Final = {"type": "array", "items": {"type": "object", "description": "One try: at least `attempt`."}}
+_CONSUMED: Final = record("A parameter.", facet=_TEXT, required={"type": "boolean"})
+_READY: Final = {"type": "string", "enum": ["ok", "unready"]}
+
+RENDERED: Final[Mapping[str, Schema]] = {
+    "Problem": open_record("RFC 9457, with a stable code.",
+        type=_TEXT,
+        title=_TEXT,
+        status={"type": "integer"},
+        code=_TEXT,
+        detail=_TEXT,
+        correlation_id=_TEXT_OR_NULL,
+        errors={"type": "array", "items": ref("ProblemItem")},
+    ),
+    "ProblemItem": record("One finding.", pointer=_TEXT, code=_TEXT, message=_TEXT),
+    "AcceptedRun": record("A run that has just been accepted.", run_id=_TEXT, status=_one_of(RunStatus), links=_LINKS),
+    "RunItem": record("A run in a list.", **_RUN_ITEM),
+    "Run": record(
+        "A run as it stands.",
+        **_RUN_ITEM,
+        open_prompts={"type": "array", "items": ref("Prompt")},
+        output=_ANY,
+        error=_ERROR,
+        usage={"type": "object", "properties": {"tokens": _NUMBER, "cost": {"type": "number"}}},
+        duration_ms=_NUMBER_OR_NULL,
+        waited_ms=_NUMBER_OR_NULL,
+    ),
+    "Cancelling": open_record("The run has been asked to end.", run_id=_TEXT, status=_one_of(RunStatus)),
+    "EventPage": record("Committed frames.", items=_list("Frame"), next_after=_NUMBER, terminal={"type": "boolean"}),
+    "NodeItem": record("A node in a list.", **_NODE_ITEM),
+    "Node": record("A node with its attempts.", **_NODE_ITEM, inputs=_ANY, output=_ANY, attempts=_ATTEMPTS),
+    "Artifact": record("A stored output.", node_id=_TEXT, bytes=_NUMBER, created_at=_TIME_OR_NULL, url=_TEXT),
+    "ResumeInput": {
+        "type": "object",
+        "description": "A decision by the run: the waiting run, its prompt, the decision.",
+        "required": ["run_id"],
+        "properties": {
+            "run_id": _TEXT,
+            "expected_plan_version": {"type": ["integer", "null"], "minimum": 1},
+            "prompt_id": _TEXT_OR_NULL,
+            "decision": {"anyOf": [ref("DecisionInput"), {"type": "null"}]},
+        },
+        "additionalProperties": False,
+    },
+    "Decided": record(
+        "What became of a decision.",
+        decision=ref("Decision"),
+        prompt=open_record("The prompt.", status=_one_of(PromptStatus)),
+        run=open_record("The run.", status=_one_of(RunStatus)),
+    ),
+    "Capability": record(
+        "A capability.",
+        capability_id=_TEXT, version=_TEXT, description=_TEXT, kind=_TEXT,
+        consumes={"type": "object", "additionalProperties": _CONSUMED},
+        produces=_TEXTS, effects={"type": "string", "enum": ["none", "idempotent", "once"]},
+        cost={"type": "number"}, tokens=_NUMBER, latency_ms=_NUMBER, quality={"type": "number"},
+        generic={"type": "boolean"}, batch={"type": "boolean"}, requires=_TEXTS,
+        active={"type": "boolean"}, inactive_reason=_TEXT_OR_NULL,
+    ),
+    "Facet": record(
+        "A named, typed piece of data.",
+        name=_TEXT, aliases=_TEXTS, description=_TEXT, schema={"type": ["object", "boolean"]}, list_of=_TEXT_OR_NULL,
+    ),
+    "DryRun": record(
+        "A plan, or why there is none.",
+        plan={"anyOf": [ref("PlanGraph"), {"type": "null"}]},
+        findings={"type": "array", "items": {"type": "object"}},
+        estimate={"type": ["object", "null"]},
+    ),
+    "Me": record("The caller.", subject=_TEXT, tenant=_TEXT, roles=_TEXTS, groups=_TEXTS),
+    "Config": open_record("What a client may know of the settings.", version=_TEXT),
+    "Alive": record("It is alive.", status={"const": "ok"}),
+    "Ready": record("Whether it should get traffic.", status=_READY, problems=_TEXTS),
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def component_schemas() -> dict[str, Schema]:
+    """Return every named schema."""
+    found: dict[str, Schema] = {}
+    inputs: list[type[BaseModel]] = [
+        TaskEnvelope,
+        JsonSchemaContract,
+        FreeformContract,
+        FacetsContract,
+        PlanGraph,
+        DecisionInput,
+        Registration,
+        CancelInput,
+    ]
+    _, document = models_json_schema(
+        [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
+    )
+    found.update({name: _plain_names(schema) for name, schema in document["$defs"].items()})
+    envelope = found["TaskEnvelope"]["properties"]
+    envelope["output_contract"] = {"anyOf": [ref("JsonSchemaContract"), ref("FreeformContract"), ref("FacetsContract")]}
+    for kind in (Prompt, Decision):
+        found.update(_dataclass_schema(kind, kind.__name__))
+    found.update(_frames())
+    found.update(RENDERED)
+    return found
+
+
+def _dataclass_schema(kind: Any, name: str) -> dict[str, Schema]:
+    schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template=_TEMPLATE)
+    inner = schema.pop("$defs", {})
+    return {**inner, name: schema}
+
+
+def _frames() -> dict[str, Schema]:
+    """Return one schema per frame type and ``Frame``, any of them."""
+    found: dict[str, Schema] = {}
+    for event in EVENTS:
+        payload = _dataclass_schema(event, f"{event.__name__}Payload")
+        found.update(payload)
+        found[f"{event.__name__}Frame"] = record(
+            (event.__doc__ or "").strip().splitlines()[0],
+            type={"const": event.type},
+            id=_NUMBER_OR_NULL,
+            timestamp=_TIME,
+            correlation_id=_TEXT,
+            run_id=_TEXT,
+            node_id=_TEXT_OR_NULL,
+            payload=ref(f"{event.__name__}Payload"),
+        )
+    found["Frame"] = {"anyOf": [ref(f"{event.__name__}Frame") for event in EVENTS]}
+    return found
+
+
+def _plain_names(schema: Schema) -> Schema:
+    """Take the underscore off names that are Python's business (``schema_``, ``from_``)."""
+    shown: Schema = dict(schema)
+    if "properties" in shown:
+        shown["properties"] = {name.rstrip("_"): value for name, value in shown["properties"].items()}
+    if "required" in shown:
+        shown["required"] = [name.rstrip("_") for name in shown["required"]]
+    return shown
