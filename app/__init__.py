@@ -1,0 +1,1 @@
+"""Puts the rooms together: settings, wiring, serve, work, command line."""

@@ -1,0 +1,176 @@
+"""Everything that can be set, from the environment with the prefix ``FLEX_``. The docs are made from it.
+
+Nothing has to be set: the defaults are one process on a SQLite file, reachable from this machine only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX: Final = "FLEX_"
+FOR_TESTS: Final = frozenset({"FLEX_CRASH_AT"})
+"""Read by the wiring: where a test wants the process to die."""
+_List = Annotated[tuple[str, ...], NoDecode]
+"""Written as a comma-separated list."""
+
+
+class InsecureBind(ValueError):
+    """The service would be reachable from other machines without knowing its callers."""
+
+
+class Settings(BaseSettings):
+    """The settings of one process."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Other than loopback needs `FLEX_INSECURE_BIND=1`."
+    )
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    insecure_bind: bool = Field(
+        default=False, description="Listen on an address other machines reach, although callers are not authenticated."
+    )
+    hosts: _List = Field(
+        default=(), description="Further `Host` names the service answers to, besides loopback names and `FLEX_HOST`."
+    )
+    cors_origins: _List = Field(default=(), description="Origins (`https://…`) whose pages may call the service.")
+
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///flex.db",
+        description="`sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://USER:PASSWORD@HOST/NAME`.",
+    )
+    synchronous: Literal["FULL", "NORMAL"] = Field(
+        default="FULL",
+        description="SQLite only: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.",
+    )
+    database_pool: int = Field(default=10, ge=1, le=200, description="PostgreSQL only: connections of this process.")
+
+    lease_seconds: float = Field(
+        default=10.0, ge=0.2, le=3_600, description="A process silent for this long loses its runs to others."
+    )
+    max_active_runs: int = Field(
+        default=1_000, ge=1, description="Runs this process executes at the same time; more stay queued."
+    )
+    max_backlog: int = Field(default=10_000, ge=1, description="Queued runs past which intake answers 503.")
+    drain_seconds: float = Field(
+        default=10.0, ge=0, le=3_600, description="How long a stopping process lets attempts and streams end."
+    )
+
+    body_bytes: int = Field(default=1024 * 1024, ge=1_024, description="Largest request body.")
+    wait_seconds: int = Field(default=60, ge=0, le=3_600, description="Longest `Prefer: wait`.")
+    max_streams: int = Field(default=10_000, ge=1, description="Streams of this process at the same time; 503 beyond.")
+    heartbeat_seconds: float = Field(
+        default=15.0, gt=0, le=3_600, description="Seconds between the comments that keep a stream open."
+    )
+    slow_viewer_seconds: float = Field(
+        default=20.0, gt=0, le=3_600, description="A viewer that blocks a write this long is let go."
+    )
+    viewer_frames: int = Field(
+        default=1_024, ge=1, description="Frames held for one viewer before it is sent to the log."
+    )
+    viewer_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=1_024, description="Bytes held for one viewer before it is sent to the log."
+    )
+    feed_tick_seconds: float = Field(
+        default=1.0, gt=0, le=60, description="How often watched runs are looked up, for lost nudges."
+    )
+
+    max_plan_nodes: int = Field(default=10_000, ge=1, description="Nodes of a plan.")
+    max_plan_edges: int = Field(default=50_000, ge=1, description="Edges of a plan.")
+    capabilities: _List = Field(default=(), description="Python files whose capabilities are loaded at start.")
+    egress_allow: _List = Field(default=(), description="Host names that capabilities may call; none without it.")
+
+    model_base_url: str | None = Field(
+        default=None, description="Base URL of an OpenAI-compatible model service, up to `/v1`."
+    )
+    model: str | None = Field(default=None, description="Model to ask for; without it no model is used.")
+    model_api_key: SecretStr | None = Field(default=None, description="Key of the model service.")
+    model_price_in: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens read, in your currency.")
+    model_price_out: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens written, in your currency.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="`auto`: console on a terminal, else JSON."
+    )
+
+    crash_at: str | None = Field(
+        default=None,
+        description="Tests only: kill the process at a named point, `NAME` or `NAME:COUNT`. See reliability.",
+    )
+    ui_run_popup: bool = Field(
+        default=True, description="The web page's «Create post» uses the flex endpoint; off: `POST /run`."
+    )
+
+    @field_validator("hosts", "cors_origins", "capabilities", "egress_allow", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            scheme, mark, rest = origin.partition("://")
+            if scheme not in ("http", "https") or not mark or not rest or "/" in rest or "*" in rest:
+                raise ValueError(f"{origin}: an origin is a scheme and a host, like https://app.example")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("use sqlite+aiosqlite:///PATH or postgresql+asyncpg://…")
+        return value
+
+    @field_validator("capabilities")
+    @classmethod
+    def _files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not Path(name).is_file():
+                raise ValueError(f"{name}: no such file")
+        return value
+
+    def check_bind(self) -> None:
+        """Raise :class:`InsecureBind` for an address that other machines reach while nobody is authenticated (P2)."""
+        if not is_loopback(self.host) and not self.insecure_bind:
+            raise InsecureBind(
+                f"{self.host} is reachable from other machines and callers are not authenticated: every caller "
+                "would have every role. Listen on 127.0.0.1, or set FLEX_INSECURE_BIND=1 where something in front "
+                "keeps strangers out."
+            )
+
+    @property
+    def known_hosts(self) -> frozenset[str]:
+        """Return the host names, besides loopback, that the service answers to."""
+        own = () if self.host in ("0.0.0.0", "::") else (self.host,)  # noqa: S104 - compared, not bound
+        return frozenset(name.lower().strip("[]") for name in (*self.hosts, *own))
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address is only reachable from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def unknown_names(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the ``FLEX_…`` variables that set nothing, each with the name it was probably meant to be."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | FOR_TESTS
+    strangers = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)), None) for name in strangers
+    }

@@ -1,0 +1,1 @@
+"""Capabilities that are registered while the service runs (F15)."""
