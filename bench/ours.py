@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from app.logs import configure
 from app.settings import Settings
 from app.wiring import Flex, open_flex
 from bench.loop import arguments, drive, emit, summary
@@ -48,6 +49,7 @@ class Ends:
 async def main() -> None:
     """Run one case."""
     given = arguments(url="", scenario="chain", n=10, c=1, seconds=3.0)
+    configure("error")
     settings = Settings(database_url=given.url, capabilities=(str(HERE / "capabilities.py"),), log_level="error")
     plan, nodes = (fan(20), 22) if given.scenario == "fan" else (chain(given.n), given.n)
     body = envelope(plan, policies={"concurrency": 32, "timeouts": {"run_seconds": 600}})

@@ -84,7 +84,25 @@ class Attempt:
 
 
 async def attempt(shared: Attempt) -> Report:
-    """Run one attempt and return its report; raises only ``asyncio.CancelledError``."""
+    """Run one attempt and return its report; raises only ``asyncio.CancelledError``.
+
+    Every line logged meanwhile, also by the capability, says which run, node and attempt it belongs to (F14).
+    """
+    node = shared.node
+    structlog.contextvars.bind_contextvars(
+        run_id=shared.state.run_id,
+        node_id=node.node_id,
+        capability_id=node.step.node.capability_id,
+        attempt=node.attempt,
+        correlation_id=shared.state.correlation_id,
+    )
+    report = await _tried(shared)
+    if isinstance(report.outcome, (Retry, Fail)):
+        _log.info("attempt_failed", status="failed", code=report.outcome.code, message=report.outcome.message)
+    return report
+
+
+async def _tried(shared: Attempt) -> Report:
     seconds = shared.node.step.timeout_seconds
     once = shared.node.step.node.effects == "once"
     deadline = asyncio.timeout(seconds)
@@ -98,7 +116,7 @@ async def attempt(shared: Attempt) -> Report:
         if deadline.expired():
             message = f"No answer within {seconds:g} seconds."
             return shared.report(Retry("capability_timeout", message, ambiguous=once))
-        _log.warning("capability_raised", node_id=shared.node.node_id, attempt=shared.node.attempt, exc_info=True)
+        _log.warning("capability_raised", status="failed", exc_info=True)
         message = f"{type(error).__name__}: {error}"[:500]
         return shared.report(Retry("capability_error", message, ambiguous=once))
 

@@ -199,6 +199,7 @@ class Walker:
         if self.state.ended_at is not None or written.released:
             # Appends that were merged share one result: leave only when the last one's frames are out.
             if self._pending == 0 and self._draft is None:
+                self._log_end()
                 self._leave("ended" if self.state.ended_at is not None else "released")
         else:
             if then.replan is not None:
@@ -207,6 +208,11 @@ class Walker:
             self._arm()
             if written.inbox > self.state.seen and not self._gone:
                 self.mail.look()
+
+    def _log_end(self) -> None:
+        state = self.state
+        if state.ended_at is not None:
+            _log.info("run_ended", run_id=state.run_id, correlation_id=state.correlation_id, status=state.status.value)
 
     def _unwritten(self, error: BaseException | None) -> None:
         if isinstance(error, Fenced):
