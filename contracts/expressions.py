@@ -15,7 +15,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
-from cel_expr_python import cel  # type: ignore[import-untyped]
+from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no types
 from jsonata import Jsonata, Utils
 from jsonata.jexception import JException
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,10 @@ OPEN = """
 172.15.255.255 172.32.0.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0 223.255.255.255 93.184.215.14
 2606:4700:4700::1111 2a00:1450:4001:80b::200e ::ffff:8.8.8.8 64:ff9b::808:808
 """
+
+
+def _say(answer: Answer, _asked: object) -> Answer:
+    return answer
 
 
 @pytest.mark.parametrize("address", CLOSED.split())
@@ -193,7 +198,7 @@ async def test_answers_that_are_too_large_or_encoded_are_refused() -> None:
     big = Answer(pieces=(b"x" * (MAX_BYTES // 2),) * 3)
     packed = Answer(headers={"content-encoding": "gzip"}, pieces=(b"\x1f\x8b",))
     for answer in (big, packed):
-        async with serving(lambda _, said=answer: said) as server:  # type: ignore[misc]
+        async with serving(partial(_say, answer)) as server:
             assert (await _fails(_registry("127.0.0.1"), server.url)).code == "response_refused"
 
 
@@ -214,7 +219,7 @@ async def test_a_missing_page_is_a_result_and_odd_text_is_readable() -> None:
 async def test_json_that_is_none_stays_text() -> None:
     for body in (b"{", b'{"a": "\\u0000"}'):
         answer = Answer(headers={"content-type": "application/json"}, pieces=(body,))
-        async with serving(lambda _, said=answer: said) as server:  # type: ignore[misc]
+        async with serving(partial(_say, answer)) as server:
             assert "json" not in await run(_registry("127.0.0.1"), "http.get", {"url": server.url})
 
 

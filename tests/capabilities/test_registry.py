@@ -12,13 +12,13 @@ from capabilities.loading import CapabilityFileError
 from capabilities.openai_model import ModelSettings, OpenAIModel
 from capabilities.registry import Registry, RegistryConflict, newness
 from capabilities.world import World
-from contracts.capability import CapabilityDirectory
+from contracts.capability import Capability, CapabilityDirectory
 from tests.capabilities.calls import Call, bundle, run
 
 TEXT = facet("text", {"type": "string"})
 
 
-def _named(name: str, version: str = "1.0.0", requires: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
+def _named(name: str, version: str = "1.0.0", requires: tuple[str, ...] = ()) -> Capability:
     @capability(name, version=version, produces="text", requires=requires)
     async def body() -> str:
         return version
@@ -26,8 +26,8 @@ def _named(name: str, version: str = "1.0.0", requires: tuple[str, ...] = ()):  
     return body
 
 
-def _with(*capabilities: object) -> Registry:
-    return Registry(facets=[TEXT], capabilities=capabilities)  # type: ignore[arg-type]
+def _with(*capabilities: Capability) -> Registry:
+    return Registry(facets=[TEXT], capabilities=capabilities)
 
 
 def _write(folder: Path, text: str, name: str = "mine.py") -> Path:

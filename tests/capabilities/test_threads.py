@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -78,10 +79,7 @@ async def test_no_more_threads_than_places_and_first_come_first_served() -> None
         assert gates[number].wait(10)
         return number
 
-    tasks = [
-        asyncio.ensure_future(runner.run(("r", str(number)), lambda number=number: work(number)))  # type: ignore[misc]
-        for number in range(4)
-    ]
+    tasks = [asyncio.ensure_future(runner.run(("r", str(number)), partial(work, number))) for number in range(4)]
     await until(lambda: len(began) == 2)
     for _ in range(50):
         await asyncio.sleep(0)

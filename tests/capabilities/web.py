@@ -49,7 +49,9 @@ async def serving(answer: Callable[[Asked], Answer]) -> AsyncIterator[Server]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
         try:
             asked = await _read(reader)
             server.asked.append(asked)

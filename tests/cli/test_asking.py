@@ -32,7 +32,9 @@ class Typist:
     """Somebody who types these lines, has an editor that returns these texts, and then leaves."""
 
     def __init__(self, *typed: str, edits: list[str | None] | None = None) -> None:
-        self.typed, self.edits, self.asked, self.shown = list(typed), list(edits or []), [], []  # type: ignore[var-annotated]
+        self.typed, self.edits = list(typed), list(edits or [])
+        self.asked: list[str] = []
+        self.shown: list[str] = []
 
     def ask(self, question: str, default: str | None) -> str:
         self.asked.append(question)

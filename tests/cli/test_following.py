@@ -37,7 +37,9 @@ class Recording:
 
     def __init__(self, events: Sequence[tuple[e.Event, str | None]], drop: Sequence[int] = ()) -> None:
         self.frames = [frame(event, seq, node_id=node) for seq, (event, node) in enumerate(events, 1)]
-        self.drops, self.afters, self.posted = list(drop), [], []  # type: ignore[var-annotated]
+        self.drops = list(drop)
+        self.afters: list[int] = []
+        self.posted: list[Any] = []
         self.refusals: list[FlexError] = []
         self.status = "completed"
         self.open = [PROMPT]

@@ -49,8 +49,8 @@ async def weather() -> AsyncIterator[Server]:
 def pinned() -> dict[str, Any]:
     """A plan in which a person is asked first, and then the registered capability is called."""
     wait = {"node_id": "wait", "kind": "ask", "prompt": {"question": "Now?", "answer_schema": {"type": "string"}}}
-    look = {"node_id": "look", "kind": "call", "capability_id": NAME, "inputs": {"town": {"node_id": "wait"}}}
-    look["inputs"]["town"]["pointer"] = ""  # type: ignore[index]
+    town = {"node_id": "wait", "pointer": ""}
+    look = {"node_id": "look", "kind": "call", "capability_id": NAME, "inputs": {"town": town}}
     return envelope(plan(wait, look))
 
 
