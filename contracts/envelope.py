@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import EnvelopeInvalid
 from contracts.ids import is_header_token, is_node_id, is_token
-from contracts.prompts import OPERATORS, Assignees, OnTimeout, PromptKind
+from contracts.prompts import PromptKind, PromptPolicy
 from contracts.wire import Wire, read_model
 
 _Text = Annotated[str, Field(min_length=1, max_length=20_000)]
@@ -81,7 +81,9 @@ class Optimisation(Wire):
 
 
 class PlannerPolicy(Wire):
-    """Everything that only concerns planning."""
+    """Everything that only concerns planning. ``strategy`` is the service's own choice when it is not given."""
+
+    strategy: Literal["search", "model"] | None = None
 
     topology: Topology = Field(default_factory=Topology)
     selection: Selection = Field(default_factory=Selection)
@@ -96,8 +98,13 @@ class Selector(Wire):
     kind: _Name | None = None
     effects: Literal["none", "idempotent", "once"] | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Say whether it selects everything."""
+        return not self.model_dump(exclude_none=True)
 
-class HitlRule(Wire):
+
+class HitlRule(PromptPolicy):
     """Ask people at a place of the plan (H3): before anything runs, before or after nodes, or before the end."""
 
     id: _Id
@@ -105,10 +112,6 @@ class HitlRule(Wire):
     selector: Selector | None = None
     kind: PromptKind | None = Field(default=None, strict=False)
     question: Annotated[str, Field(min_length=1, max_length=4_000)] = APPROVAL_QUESTION
-    assignees: Assignees = OPERATORS
-    quorum: Annotated[int, Field(ge=1, le=50)] = 1
-    due_seconds: _Seconds | None = None
-    on_timeout: OnTimeout = "wait"
 
     @field_validator("id")
     @classmethod
@@ -121,7 +124,6 @@ class HitlRule(Wire):
     def _places(self) -> HitlRule:
         if self.selector is not None and self.when in ("plan", "output"):
             raise PydanticCustomError("selector_without_node", "Only before and after take a selector.")
-        self.assignees.check_quorum(self.quorum)
         return self
 
     def prompt_kind(self) -> PromptKind:
@@ -142,9 +144,18 @@ class Trigger(Wire):
 
 
 class Action(Wire):
-    """What a runtime rule does."""
+    """What a runtime rule does; ``hitl`` says how people are asked, ``fail``, ``pause`` and ``emit`` take a message."""
 
     type: ActionType
+    message: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+    question: Annotated[str, Field(min_length=1, max_length=4_000)] | None = None
+    policy: PromptPolicy | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Action:
+        if self.type != "hitl" and (self.question is not None or self.policy is not None):
+            raise PydanticCustomError("not_hitl", "question and policy go with the action hitl.")
+        return self
 
 
 class RuntimeRule(Wire):
@@ -154,6 +165,15 @@ class RuntimeRule(Wire):
     enabled: bool = True
     trigger: Trigger
     action: Action
+
+    @model_validator(mode="after")
+    def _fits(self) -> RuntimeRule:
+        of_nodes = ("on_node_complete", "on_validation_fail", "on_timeout")
+        if self.trigger.selector is not None and self.trigger.type not in of_nodes:
+            raise PydanticCustomError("selector_without_node", f"{self.trigger.type} takes no selector.")
+        if self.trigger.condition is not None and self.trigger.type != "on_node_complete":
+            raise PydanticCustomError("condition_without_node", f"{self.trigger.type} takes no condition.")
+        return self
 
 
 class RetryPolicy(Wire):
@@ -172,10 +192,11 @@ class Timeouts(Wire):
 
 
 class Budget(Wire):
-    """What a run may spend; ``human_asks`` counts prompts made by policies."""
+    """What a run may spend; ``human_asks`` counts prompts made by policies, ``wall_seconds`` waiting too."""
 
     tokens: Annotated[int, Field(ge=0)] | None = None
     cost: Annotated[float, Field(ge=0)] | None = None
+    wall_seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
     human_asks: Annotated[int, Field(ge=0, le=1_000)] = 3
 
 
@@ -285,6 +306,8 @@ class TaskEnvelope(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     correlation_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     workflow: Workflow | None = None
+    start_at: Annotated[str, Field(min_length=20, max_length=40)] | None = None
+    """RFC 3339: the run is accepted and planned now, and begins then"""
 
     @field_validator("correlation_id")
     @classmethod

@@ -97,4 +97,36 @@ class Choose:
     output: Any = field(default=None)
 
 
-Outcome = Done | Retry | Pause | Fail | Skip | Expand | Choose
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """The node completes when the time has come; ``until_ms`` is wall time, ms since the epoch."""
+
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """The node completes with the output of a callback; without one in ``timeout_ms`` it fails, or goes on with null.
+
+    ``continues`` says that it goes on.
+    """
+
+    timeout_ms: int | None = None
+    continues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Iterate:
+    """A loop begins: its inner node runs again and again, first with ``initial``."""
+
+    initial: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A child run begins: ``envelope`` is a TaskEnvelope as JSON, its plan in ``workflow``."""
+
+    envelope: Mapping[str, Any]
+
+
+Outcome = Done | Retry | Pause | Fail | Skip | Expand | Choose | Sleep | Await | Iterate | Spawn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -37,7 +37,9 @@ ACTIONS: Final[Mapping[PromptKind, tuple[str, ...]]] = {
 }
 ACTIONS_WITH_ANSWER: Final = frozenset({"edit", "answer", "choose"})
 OnTimeout = Literal["wait", "approve", "reject", "default", "escalate", "fail"]
+AfterEscalation = Literal["wait", "approve", "reject", "default", "fail"]
 
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -62,7 +64,58 @@ class Assignees(Wire):
 OPERATORS: Final = Assignees(roles=["operator"])
 
 
-class PromptSpec(Wire):
+class EscalationStep(Wire):
+    """Whom to ask next when nobody decided in time, and for how long; without ``due_seconds`` it waits for ever."""
+
+    assignees: Assignees
+    due_seconds: Seconds | None = None
+
+
+class PromptPolicy(Wire):
+    """How people are asked (H3): who, how many, until when, and what happens then. Frozen when the prompt is raised.
+
+    ``veto``: one ``reject`` or ``request_changes`` settles; without it a rejection needs the quorum like any answer.
+    ``exclude_requester``: who asked for the run may not decide. ``remind_seconds`` counts from the raise.
+    ``on_timeout`` acts at the due time; ``escalate`` walks ``escalation`` step by step, each with its own time, and
+    ``after_escalation`` acts when the last step's time is over. ``default_answer`` is what ``default`` answers.
+    """
+
+    assignees: Assignees = OPERATORS
+    quorum: Annotated[int, Field(ge=1, le=50)] = 1
+    veto: bool = True
+    exclude_requester: bool = False
+    due_seconds: Seconds | None = None
+    remind_seconds: list[Seconds] = Field(default_factory=list, max_length=20)
+    on_timeout: OnTimeout = "wait"
+    default_answer: Any = None
+    escalation: list[EscalationStep] = Field(default_factory=list, max_length=10)
+    after_escalation: AfterEscalation = "fail"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self.assignees.check_quorum(self.quorum)
+        for step in self.escalation:
+            step.assignees.check_quorum(self.quorum)
+        if self.on_timeout == "escalate" and not self.escalation:
+            raise PydanticCustomError("escalation_missing", "on_timeout escalate needs an escalation.")
+        if self.escalation and self.on_timeout != "escalate":
+            raise PydanticCustomError("escalation_unused", "An escalation goes with on_timeout escalate.")
+        if self.on_timeout not in ("wait", "fail") and self.due_seconds is None:
+            raise PydanticCustomError("due_missing", "Without due_seconds the time is never over.")
+        if any(step.due_seconds is None for step in self.escalation[:-1]):
+            raise PydanticCustomError("due_missing", "Only the last step of an escalation may wait for ever.")
+        wants_default = "default" in (self.on_timeout, self.after_escalation if self.escalation else "")
+        if wants_default and "default_answer" not in self.model_fields_set:
+            raise PydanticCustomError("default_missing", "A default needs a default_answer.")
+        return self
+
+    def policy(self) -> PromptPolicy:
+        """Return the policy alone, as it is frozen in a prompt's row."""
+        given = {name: getattr(self, name) for name in PromptPolicy.model_fields if name in self.model_fields_set}
+        return PromptPolicy(**given)
+
+
+class PromptSpec(PromptPolicy):
     """A question before it is raised: from a policy, an ``ask`` node, a capability, or an exhausted repair."""
 
     kind: PromptKind = Field(default=PromptKind.QUESTION, strict=False)
@@ -70,16 +123,7 @@ class PromptSpec(Wire):
     proposed: Any = None
     answer_schema: dict[str, Any] | bool = Field(default_factory=dict)
     actions: list[str] | None = None
-    assignees: Assignees = OPERATORS
-    quorum: Annotated[int, Field(ge=1, le=50)] = 1
-    due_seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
-    on_timeout: OnTimeout = "wait"
     policy_id: str | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> PromptSpec:
-        self.assignees.check_quorum(self.quorum)
-        return self
 
     def allowed(self) -> tuple[str, ...]:
         """Return the actions that this prompt offers."""
@@ -131,6 +175,12 @@ class Prompt:
     due_at: str | None
     on_timeout: str
     links: Mapping[str, str] = field(default_factory=dict)
+    veto: bool = True
+    exclude_requester: bool = False
+    level: int = 0
+    """how often it was escalated"""
+    delegations: Sequence[Mapping[str, str]] = ()
+    """``{"from", "to", "at"}`` in order: who passed their say on to whom"""
 
 
 class DecisionInput(Wire):

@@ -8,22 +8,41 @@ from __future__ import annotations
 
 from contracts.events import Log, RunWaiting
 from contracts.lifecycle import NodeStatus, RunStatus, move_run
-from contracts.outcome import Choose, Done, Expand, Fail, Pause, Retry, Skip
-from engine import answers, failures, finish, frontier, replan
+from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Pause, Retry, Skip, Sleep, Spawn
+from engine import (
+    answers,
+    children,
+    control,
+    editing,
+    failures,
+    finish,
+    frontier,
+    loops,
+    replan,
+    rules,
+    waiting,
+)
 from engine.asking import ask
 from engine.replan import Compile
 from engine.signals import (
     AttemptEnded,
     Begin,
     Broken,
+    CalledBack,
     CancelAsked,
+    ChildEnded,
     Decided,
     Drain,
+    Mailed,
+    PauseAsked,
+    PlanEdited,
     Recovered,
     Replanned,
     Report,
+    ResumeAsked,
     Signal,
     Tick,
+    Triggered,
 )
 from engine.state import NodeState, RunState
 from engine.turn import Transition, Turn, World
@@ -42,7 +61,7 @@ class Machine:
         """React to one signal at wall time ``now_ms``; after the end nothing changes any more."""
         turn = Turn(self.state, self.world, now_ms)
         if turn.ended():
-            if isinstance(signal, (Decided, CancelAsked)):
+            if isinstance(signal, Mailed):
                 turn.out.answered.append((signal.signal_id, "late"))
             return turn.out
         self._react(turn, signal)
@@ -56,11 +75,6 @@ class Machine:
                 self._attempt_ended(turn, signal)
             case Begin():
                 frontier.begin(turn)
-            case Decided():
-                answers.decided(turn, signal)
-            case CancelAsked():
-                turn.out.answered.append((signal.signal_id, answers.APPLIED))
-                turn.cancel(signal.by, signal.reason)
             case Tick():
                 self._tick(turn)
             case Drain():
@@ -71,6 +85,29 @@ class Machine:
                 replan.take(turn, signal, self.compile)
             case Broken():
                 turn.fail("internal", signal.message, retryable=True)
+            case _:
+                self._read(turn, signal)
+
+    def _read(self, turn: Turn, signal: Mailed) -> None:
+        """React to what somebody else left in the mailbox."""
+        match signal:
+            case Decided():
+                answers.decided(turn, signal)
+            case CancelAsked():
+                turn.out.answered.append((signal.signal_id, answers.APPLIED))
+                turn.cancel(signal.by, signal.reason)
+            case PauseAsked():
+                control.pause(turn, signal)
+            case ResumeAsked():
+                control.resume(turn, signal)
+            case CalledBack():
+                waiting.called_back(turn, signal)
+            case ChildEnded():
+                children.ended(turn, signal)
+            case PlanEdited():
+                editing.edited(turn, signal)
+            case Triggered():
+                rules.manual(turn, signal)
 
     def _attempt_ended(self, turn: Turn, signal: AttemptEnded) -> None:
         node = turn.state.nodes.get(signal.node_id)
@@ -86,7 +123,7 @@ class Machine:
 
     def _apply(self, turn: Turn, node: NodeState, report: Report) -> None:
         outcome = report.outcome
-        if not isinstance(outcome, (Skip, Expand, Choose)):
+        if isinstance(outcome, (Done, Retry, Pause, Fail)):
             turn.state.ledger.spend(outcome.usage)
         if isinstance(outcome, (Retry, Fail)):
             failures.attempt_failed(turn, node, outcome)
@@ -106,6 +143,14 @@ class Machine:
                 frontier.node_ended(turn, node)
             case Pause():
                 self._pause(turn, node, outcome, report)
+            case Sleep():
+                waiting.sleep(turn, node, outcome)
+            case Await():
+                waiting.wait_for_callback(turn, node, outcome)
+            case Iterate():
+                loops.begin(turn, node, outcome)
+            case Spawn():
+                children.spawn(turn, node, outcome)
 
     def _pause(self, turn: Turn, node: NodeState, outcome: Pause, report: Report) -> None:
         if outcome.resumes:

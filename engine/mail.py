@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
 
 from contracts.errors import StoreUnavailable
 from engine.shell import Shell
-from engine.signals import CancelAsked, Decided, Signal
+from engine.signals import (
+    CalledBack,
+    CancelAsked,
+    ChildEnded,
+    Decided,
+    PauseAsked,
+    PlanEdited,
+    ResumeAsked,
+    Signal,
+    Triggered,
+)
 from engine.state import RunState
 from engine.turn import Transition
 from store import signals
@@ -96,6 +106,18 @@ class Mail:
             holder.append(Transition(holder.shell.clock.now_ms(), holder.state.seq))
 
 
+_READERS: Final[Mapping[str, Callable[..., Signal]]] = {
+    "cancel": CancelAsked,
+    "pause": PauseAsked,
+    "resume": ResumeAsked,
+    "plan": PlanEdited,
+    "trigger": Triggered,
+    "callback": CalledBack,
+    "child": ChildEnded,
+}
+"""kind → what is made of its payload; the payload's members are the fields (docs/decisions/0006)"""
+
+
 def read_signal(row: SignalRow) -> Signal:
     """Return the machine's form of a stored signal; unknown kinds are a bug of the writer and raise ``ValueError``."""
     payload: dict[str, Any] = orjson.loads(row.payload_json)
@@ -103,6 +125,7 @@ def read_signal(row: SignalRow) -> Signal:
         return Decided(
             row.signal_id, payload["prompt_id"], payload["status"], payload["decision"], payload.get("on_timeout")
         )
-    if row.kind == "cancel":
-        return CancelAsked(row.signal_id, payload["by"], payload.get("reason"))
+    made = _READERS.get(row.kind)
+    if made is not None:
+        return made(signal_id=row.signal_id, **payload)
     raise ValueError(f"signal {row.signal_id} has the unknown kind {row.kind!r}")

@@ -62,6 +62,74 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """Somebody with the right to it wants nothing more to be started."""
+
+    signal_id: int
+    by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """Somebody with the right to it ends the pause."""
+
+    signal_id: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEdited:
+    """Somebody with the right to it wrote another plan (JSON value) on top of version ``base_version``.
+
+    ``cancel`` names nodes that are to be cancelled first, so that they may change or go.
+    """
+
+    signal_id: int
+    base_version: int
+    plan: Any
+    cancel: tuple[str, ...]
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """Somebody with the right to it fires a ``manual`` rule."""
+
+    signal_id: int
+    policy_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBack:
+    """The outside world answered a ``wait`` node; ``status`` is ``completed`` or ``failed``."""
+
+    signal_id: int
+    node_id: str
+    status: str
+    output: Any
+    error: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """A child run ended; ``status`` is its run status, ``error`` its ``{"code", "message"}`` unless it completed."""
+
+    signal_id: int
+    node_id: str
+    child_run_id: str
+    generation: int
+    status: str
+    output: Any
+    error: Mapping[str, Any] | None
+    tokens: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed: backoffs and the run's deadline are looked at."""
 
@@ -105,7 +173,9 @@ class Broken:
     message: str
 
 
-Signal = Begin | AttemptEnded | Decided | CancelAsked | Tick | Drain | Recovered | Replanned | Broken
+Mailed = Decided | CancelAsked | PauseAsked | ResumeAsked | PlanEdited | Triggered | CalledBack | ChildEnded
+"""What others leave in the run's mailbox; each has a ``signal_id``."""
+Signal = Begin | AttemptEnded | Tick | Drain | Recovered | Replanned | Broken | Mailed
 
 
 @dataclass(frozen=True, slots=True)

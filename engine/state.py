@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from contracts.envelope import TaskEnvelope
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
 from contracts.outcome import Usage
 from engine.compiled import CompiledPlan, Step
+from engine.signals import CalledBack
 
 NOTHING: Any = object()
 """No output yet (null is an output)."""
@@ -65,6 +66,12 @@ class NodeState:
     """What the answer to its open prompt is for (``OpenPrompt.purpose``)."""
     version: str | None = None
     """A capability version that a person chose instead of the pinned one."""
+    child_run_id: str | None = None
+    """the run that a ``subflow`` waits for"""
+    holds: str | None = None
+    """on a policy's own prompt: the completed node whose successors wait for it"""
+    carry: Any = NOTHING
+    """a loop's last output, what its next round gets"""
     parent: str | None = None
     items: list[Any] = field(default_factory=list)
     next_item: int = 0
@@ -94,6 +101,10 @@ class Ledger:
     without: list[str] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)
     """nodes that a replan starts afresh → their generation, so that their idempotency keys are new"""
+    paused: dict[str, Any] | None = None
+    """``{"by", "reason", "at"}`` while nothing may be started"""
+    fired: dict[str, int] = field(default_factory=dict)
+    """runtime rule → how often it fired"""
     asked: dict[str, Any] | None = None
     """the question to the planner that is not answered yet (``ReplanAsked`` as JSON): another holder asks it again"""
 
@@ -101,6 +112,21 @@ class Ledger:
         """Add what an attempt cost."""
         self.tokens += usage.tokens
         self.cost += usage.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a run comes from: the node it is a child of, or the run it is a fork of. ``root`` is the tree's run."""
+
+    root_run_id: str | None = None
+    parent_run_id: str | None = None
+    parent_node_id: str | None = None
+    parent_generation: int = 0
+    origin_run_id: str | None = None
+    origin_node_id: str | None = None
+
+
+NO_LINEAGE: Final = Lineage()
 
 
 @dataclass(slots=True)
@@ -134,6 +160,17 @@ class RunState:
     held: list[str] = field(default_factory=list)
     """output gates that wait until the composed answer is valid"""
     prompts: dict[str, OpenPrompt] = field(default_factory=dict)
+    timers: set[str] = field(default_factory=set)
+    """waiting nodes with a ``wake_at``: delays, and callbacks with a timeout"""
+    callbacks: set[str] = field(default_factory=set)
+    """nodes that wait for a callback"""
+    children: set[str] = field(default_factory=set)
+    """nodes that wait for a child run"""
+    parked: dict[str, CalledBack] = field(default_factory=dict)
+    """node → a callback that came before the node began to wait; its signal stays unanswered"""
+    start_at: int | None = None
+    """a scheduled start that is still to come (wall ms)"""
+    lineage: Lineage = field(default_factory=lambda: NO_LINEAGE)
     ended_nodes: int = 0
     """plan nodes (not map items) in a terminal state"""
     final: Any = NOTHING

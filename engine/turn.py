@@ -40,6 +40,8 @@ class World:
     kinds: Mapping[str, Kind]
     max_rounds: int = 3
     max_lost: int = 3
+    notifies: bool = False
+    """whether people are told of prompts by other ways than looking"""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,25 @@ class Raised:
     spec: PromptSpec
     at_ms: int
     due_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child run to be born with this transition; ``envelope`` is its TaskEnvelope as JSON."""
+
+    run_id: str
+    node_id: str
+    generation: int
+    envelope: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A signal for another run of the same tenant."""
+
+    run_id: str
+    kind: str
+    payload: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -69,13 +90,15 @@ class Transition:
     new_plan: tuple[str, str] | None = None
     """(author, reason) when the state's plan is a new version"""
     forgotten: list[str] = field(default_factory=list)
+    spawned: list[Child] = field(default_factory=list)
+    mail: list[Letter] = field(default_factory=list)
     misfits: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
     """maps whose gathered list breaks its contract; settled before the step ends"""
 
     @property
     def empty(self) -> bool:
         """Say whether nothing has to be written."""
-        return not (self.events or self.changed or self.answered or self.withdrawn or self.replan)
+        return not (self.events or self.changed or self.answered or self.withdrawn or self.replan or self.mail)
 
 
 class Turn:

@@ -56,6 +56,8 @@ def birth_row(entry: Entry, birth: Birth) -> tuple[Any, ...]:
         run.plan_hash if write.plan_hash is None else write.plan_hash, run.correlation_id, run.objective,
         run.contract_hash, write.ledger_json, run.created_at,
         run.started_at if write.started_at is None else write.started_at, write.ended_at,
+        run.root_run_id, run.parent_run_id, run.parent_node_id, run.parent_generation, run.origin_run_id,
+        run.origin_node_id, run.start_at,
     )  # fmt: skip
 
 

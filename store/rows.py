@@ -46,7 +46,11 @@ class NodeRow:
 
 @dataclass(slots=True)
 class PromptRow:
-    """A prompt as it is stored; ``assignees_json``, ``actions_json`` and friends are frozen at raise (H3)."""
+    """A prompt as it is stored; ``assignees_json``, ``actions_json`` and friends are frozen at raise (H3).
+
+    ``policy_json`` is its ``contracts.prompts.PromptPolicy``, ``requester`` who asked for the run, ``level`` how often
+    it was escalated, ``notify_at`` when people are next told of it (raise and reminders; null: never).
+    """
 
     prompt_id: str
     run_id: str
@@ -69,6 +73,11 @@ class PromptRow:
     claimed_by: str | None = None
     settled_at: int | None = None
     decision_json: str | None = None
+    policy_json: str = "{}"
+    requester: str = ""
+    level: int = 0
+    notify_at: int | None = None
+    delegations_json: str = "[]"
 
 
 @dataclass(slots=True)
@@ -118,7 +127,11 @@ class PlanRow:
 
 @dataclass(slots=True)
 class RunRow:
-    """The narrow, often written row of a run. ``ledger_json`` is the machine's own account (usage, rounds, waited)."""
+    """The narrow, often written row of a run. ``ledger_json`` is the machine's own account (usage, rounds, waited).
+
+    The members after ``ended_at`` are written once, at birth: its tree, its parent's node, what it is a fork of, its
+    scheduled start.
+    """
 
     run_id: str
     tenant: str
@@ -140,6 +153,24 @@ class RunRow:
     created_at: int
     started_at: int | None = None
     ended_at: int | None = None
+    root_run_id: str | None = None
+    parent_run_id: str | None = None
+    parent_node_id: str | None = None
+    parent_generation: int = 0
+    origin_run_id: str | None = None
+    origin_node_id: str | None = None
+    start_at: int | None = None
+
+
+@dataclass(slots=True)
+class MailRow:
+    """A signal that one run leaves another in its own transition: a child's end, a parent's cancel."""
+
+    run_id: str
+    tenant: str
+    kind: str
+    payload_json: str
+    created_at: int
 
 
 @dataclass(slots=True)
@@ -176,6 +207,10 @@ class RunWrite:
     plan: PlanRow | None = None
     forgotten: list[str] = field(default_factory=list)
     """Node rows to delete (a replan dropped the node before it completed)."""
+    spawned: list[Birth] = field(default_factory=list)
+    """Child runs that are born in this transition."""
+    mail: list[MailRow] = field(default_factory=list)
+    """Signals to other runs; one to a run that has ended is dropped."""
     plans: list[PlanRow] = field(default_factory=list)
     """Plan versions before ``plan``, when several transitions that wait together were merged."""
 

@@ -34,8 +34,9 @@ def _one_of(column: str, values: Iterable[str], name: str = "status") -> sa.Chec
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})", name=name)
 
 
-def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[Any]:
-    return sa.Column(name, sa.Text, nullable=null, primary_key=key)
+def _text(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+    given = None if default is None else sa.text(f"'{default}'")
+    return sa.Column(name, sa.Text, nullable=null, primary_key=key, server_default=given)
 
 
 def _number(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
@@ -65,6 +66,14 @@ runs: Final = sa.Table(
     _number("created_at"),
     _number("started_at", null=True),
     _number("ended_at", null=True),
+    # Written once, at birth: the tree it belongs to, the node it is a child of, what it is a fork of, its start.
+    _text("root_run_id", null=True),
+    _text("parent_run_id", null=True),
+    _text("parent_node_id", null=True),
+    _number("parent_generation", default="0"),
+    _text("origin_run_id", null=True),
+    _text("origin_node_id", null=True),
+    _number("start_at", null=True),
     _one_of("status", RunStatus),
     # An ended run has no owner and no timer, so the two partial indexes below hold live runs only.
     sa.CheckConstraint(
@@ -86,6 +95,32 @@ sa.Index(
     runs.c.worker,
     sqlite_where=sa.text("worker IS NOT NULL"),
     postgresql_where=sa.text("worker IS NOT NULL"),
+)
+
+sa.Index(
+    "ix_runs_root",
+    runs.c.root_run_id,
+    sqlite_where=sa.text("root_run_id IS NOT NULL"),
+    postgresql_where=sa.text("root_run_id IS NOT NULL"),
+)
+sa.Index(
+    "ix_runs_parent",
+    runs.c.parent_run_id,
+    sqlite_where=sa.text("parent_run_id IS NOT NULL"),
+    postgresql_where=sa.text("parent_run_id IS NOT NULL"),
+)
+sa.Index(
+    "ix_runs_origin",
+    runs.c.origin_run_id,
+    sqlite_where=sa.text("origin_run_id IS NOT NULL"),
+    postgresql_where=sa.text("origin_run_id IS NOT NULL"),
+)
+# Retention looks for what ended first.
+sa.Index(
+    "ix_runs_ended",
+    runs.c.ended_at,
+    sqlite_where=sa.text("ended_at IS NOT NULL"),
+    postgresql_where=sa.text("ended_at IS NOT NULL"),
 )
 
 envelopes: Final = sa.Table("envelopes", metadata, _text("run_id", key=True), _text("envelope_json"))
@@ -171,6 +206,11 @@ prompts: Final = sa.Table(
     _text("claimed_by", null=True),
     _number("settled_at", null=True),
     _text("decision_json", null=True),
+    _text("policy_json", default="{}"),
+    _text("requester", default=""),
+    _number("level", default="0"),
+    _number("notify_at", null=True),
+    _text("delegations_json", default="[]"),
     _one_of("status", PromptStatus),
 )
 sa.Index("ix_prompts_page", prompts.c.tenant, prompts.c.status, prompts.c.created_at, prompts.c.prompt_id)
@@ -180,6 +220,13 @@ sa.Index(
     prompts.c.due_at,
     sqlite_where=sa.text("status = 'open' AND due_at IS NOT NULL AND on_timeout <> 'wait'"),
     postgresql_where=sa.text("status = 'open' AND due_at IS NOT NULL AND on_timeout <> 'wait'"),
+)
+
+sa.Index(
+    "ix_prompts_notify",
+    prompts.c.notify_at,
+    sqlite_where=sa.text("status = 'open' AND notify_at IS NOT NULL"),
+    postgresql_where=sa.text("status = 'open' AND notify_at IS NOT NULL"),
 )
 
 decisions: Final = sa.Table(
@@ -266,6 +313,126 @@ registrations: Final = sa.Table(
 # One row per tenant, written with every registration and deletion: its lock settles who comes first, and the others
 # notice by its number that something changed, deletions too.
 registration_changes: Final = sa.Table("registration_changes", metadata, _text("tenant", key=True), _number("changes"))
+
+# Who did what to prompts and runs (H9). A record is written with what it records; a sealer numbers and chains it later.
+audit_records: Final = sa.Table(
+    "audit_records",
+    metadata,
+    _text("record_id", key=True),
+    _text("tenant"),
+    _number("at"),
+    _text("kind"),
+    _text("actor"),
+    _text("run_id", null=True),
+    _text("prompt_id", null=True),
+    _text("body_json"),
+    _number("seq", null=True),
+    _text("previous", null=True),
+    _text("hash", null=True),
+)
+sa.Index(
+    "ux_audit_records_chain",
+    audit_records.c.tenant,
+    audit_records.c.seq,
+    unique=True,
+    sqlite_where=sa.text("seq IS NOT NULL"),
+    postgresql_where=sa.text("seq IS NOT NULL"),
+)
+sa.Index(
+    "ix_audit_records_unsealed",
+    audit_records.c.tenant,
+    audit_records.c.at,
+    audit_records.c.record_id,
+    sqlite_where=sa.text("seq IS NULL"),
+    postgresql_where=sa.text("seq IS NULL"),
+)
+sa.Index("ix_audit_records_run", audit_records.c.tenant, audit_records.c.run_id)
+
+# Where each tenant's chain stands; its row's lock is the sealer's lease.
+audit_heads: Final = sa.Table(
+    "audit_heads",
+    metadata,
+    _text("tenant", key=True),
+    _number("seq"),
+    _text("hash"),
+)
+
+# What is left of a chain's beginning when its records were pruned: the chain goes on from here.
+audit_checkpoints: Final = sa.Table(
+    "audit_checkpoints",
+    metadata,
+    _text("tenant", key=True),
+    _number("seq", key=True),
+    _text("hash"),
+    _number("at"),
+)
+
+retention_policies: Final = sa.Table(
+    "retention_policies",
+    metadata,
+    _text("tenant", key=True),
+    _number("runs_days", null=True),
+    _number("audit_days", null=True),
+    _text("updated_by"),
+    _number("updated_at"),
+)
+
+# What is left of a pruned run: its history summary. Written before anything of it is deleted.
+tombstones: Final = sa.Table(
+    "tombstones",
+    metadata,
+    _text("run_id", key=True),
+    _text("tenant"),
+    _number("created_at"),
+    _number("pruned_at"),
+    # Set once nothing but this row is left.
+    _number("emptied_at", null=True),
+    _text("summary_json"),
+)
+sa.Index("ix_tombstones_page", tombstones.c.tenant, tombstones.c.created_at, tombstones.c.run_id)
+
+# One row per message to one address; sent at least once, by whoever takes it.
+notifications: Final = sa.Table(
+    "notifications",
+    metadata,
+    _text("notification_id", key=True),
+    _text("tenant"),
+    _text("prompt_id"),
+    _text("run_id"),
+    _text("kind"),
+    _text("recipient"),
+    _number("created_at"),
+    _number("wake_at", null=True),
+    _number("attempts"),
+    _number("sent_at", null=True),
+    _text("error", null=True),
+)
+sa.Index(
+    "ix_notifications_due",
+    notifications.c.wake_at,
+    sqlite_where=sa.text("wake_at IS NOT NULL"),
+    postgresql_where=sa.text("wake_at IS NOT NULL"),
+)
+sa.Index("ix_notifications_prompt", notifications.c.prompt_id)
+
+# Review links that were sent; a link decides once.
+review_links: Final = sa.Table(
+    "review_links",
+    metadata,
+    _text("link_id", key=True),
+    _text("tenant"),
+    _text("prompt_id"),
+    _text("subject"),
+    _text("roles_json"),
+    _text("groups_json"),
+    _number("expires_at"),
+    _number("used_at", null=True),
+)
+sa.Index("ix_review_links_prompt", review_links.c.prompt_id)
+
+signing_keys: Final = sa.Table(
+    "signing_keys", metadata, _text("purpose", key=True), _text("secret"), _number("created_at")
+)
 
 RUN_IS_ACTIVE: Final = among(runs.c.status, RUN_ACTIVE)
 NODE_IS_FINAL: Final = among(nodes.c.status, NODE_TERMINAL)

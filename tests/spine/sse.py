@@ -40,6 +40,7 @@ PAYLOADS: dict[str, set[str]] = {
 PROMPT = {
     "prompt_id", "run_id", "node_id", "kind", "status", "question", "proposed", "answer_schema", "actions", "assignees",
     "claimed_by", "quorum", "votes", "plan_version", "bound_hash", "created_at", "due_at", "on_timeout", "links",
+    "veto", "exclude_requester", "level", "delegations",
 }  # fmt: skip
 DECISION = {"decision_id", "action", "answer", "comment", "decided_by", "decided_at", "channel"}
 OF_A_NODE = {"node_start", "node_delta", "node_retry", "node_complete", "node_error", "node_skipped"}

@@ -1,6 +1,7 @@
 """Migrations add up to the tables, on both databases, from nothing and from anywhere (P1, wire §5a)."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,14 +40,24 @@ def ddl(dialect: sa.Dialect) -> list[str]:
     return made
 
 
-def sqlite_shape(path: Path) -> list[tuple[str, str, str]]:
+def sqlite_shape(path: Path) -> list[tuple[str, ...]]:
+    """Return what the schema is: columns, indexes, constraints. An added column stands elsewhere in the text."""
     connection = sqlite3.connect(path)
     rows = connection.execute(
         "SELECT type, name, sql FROM sqlite_master"
         " WHERE sql IS NOT NULL AND tbl_name <> 'alembic_version' ORDER BY 1, 2"
     ).fetchall()
+    shape: list[tuple[str, ...]] = []
+    for kind, name, text in rows:
+        if kind != "table":
+            shape.append((kind, name, " ".join(str(text).split())))
+            continue
+        columns = connection.execute(f"PRAGMA table_xinfo({name})").fetchall()
+        shape += [("column", name, *map(str, column)) for column in columns]
+        shape += [("constraint", name, part) for part in sorted(re.findall(r"CONSTRAINT.*", str(text)))]
+        shape.append(("options", name, str(text).rpartition(")")[2].strip()))
     connection.close()
-    return [(kind, name, " ".join(str(text).split())) for kind, name, text in rows]
+    return shape
 
 
 def test_the_migrations_are_the_tables_on_sqlite(sqlite_template: Path, tmp_path: Path) -> None:
