@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from contracts.outcome import NO_USAGE, Outcome, Usage
@@ -118,11 +119,23 @@ class Ask:
 
 
 class CapabilityError(Exception):
-    """Raised by a capability for an expected failure: a stable code, a sentence, and whether to try again."""
+    """Raised by a capability for an expected failure: a stable code, a sentence, and whether to try again.
 
-    def __init__(self, code: str, message: str, *, retryable: bool = True, after_ms: int | None = None) -> None:
-        """Keep the three."""
+    ``usage`` is what the failed call cost all the same (a reply that was paid for and could not be used).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = True,
+        after_ms: int | None = None,
+        usage: Usage = NO_USAGE,
+    ) -> None:
+        """Keep the five."""
         self.code, self.message, self.retryable, self.after_ms = code, message, retryable, after_ms
+        self.usage = usage
         super().__init__(f"{code}: {message}")
 
 
@@ -143,6 +156,18 @@ class Capability(Protocol):
         self, bundle: Bundle, context: CallContext, state: Any, answer: Any
     ) -> Awaitable[Any | Result | Ask | Outcome]:
         """Go on after an :class:`Ask` was answered."""
+
+
+def identity(capability: Capability) -> str:
+    """Return a hash of what stands behind a capability's id and version: what it takes, gives and does, and where.
+
+    The same id and version may stand for something else after it was taken away and registered again (H5).
+    """
+    spec = capability.spec
+    consumes = sorted((name, param.facet, param.required) for name, param in spec.consumes.items())
+    shape = [spec.capability_id, spec.version, spec.kind, spec.effects, spec.generic, spec.batch, spec.produces]
+    covered = [*shape, consumes, getattr(capability, "address", "")]
+    return sha256(repr(covered).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

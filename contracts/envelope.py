@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from contracts.clock import read_rfc3339
 from contracts.errors import EnvelopeInvalid
 from contracts.ids import is_header_token, is_node_id, is_token
 from contracts.prompts import PromptKind, PromptPolicy
@@ -30,6 +31,16 @@ def _token(value: str) -> str:
         raise PydanticCustomError(
             "bad_id", "Ids are 1 to 128 letters, digits and . _ : - and start with a letter or digit."
         )
+    return value
+
+
+def _time(value: str) -> str:
+    try:
+        read_rfc3339(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "bad_time", "A time is RFC 3339 with its offset: 2026-01-05T09:00:00Z or 2026-01-05T10:00:00.5+01:00."
+        ) from None
     return value
 
 
@@ -161,10 +172,17 @@ class Action(Wire):
 class RuntimeRule(Wire):
     """A rule that is watched while the run goes on (F5)."""
 
-    id: _Id
+    id: Annotated[str, Field(min_length=1, max_length=48)]
     enabled: bool = True
     trigger: Trigger
     action: Action
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        if not is_node_id(value) or "[" in value:
+            raise PydanticCustomError("bad_id", "A rule's id becomes a node: 1 to 48 letters, digits, _ . or -.")
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> RuntimeRule:
@@ -221,6 +239,10 @@ class Policies(Wire):
             if len(set(ids)) != len(ids):
                 raise PydanticCustomError("duplicate_id", "Two rules have the same id.")
         return self
+
+    def watching(self, trigger: TriggerType) -> list[RuntimeRule]:
+        """Return the enabled runtime rules of a trigger, in their order."""
+        return [rule for rule in self.runtime if rule.enabled and rule.trigger.type == trigger]
 
     def gates(self) -> list[HitlRule]:
         """Return the ``hitl`` rules, with the one that ``requires_hitl_approval`` is short for."""
@@ -306,8 +328,13 @@ class TaskEnvelope(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     correlation_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     workflow: Workflow | None = None
-    start_at: Annotated[str, Field(min_length=20, max_length=40)] | None = None
+    start_at: Annotated[str, Field(max_length=40)] | None = None
     """RFC 3339: the run is accepted and planned now, and begins then"""
+
+    @field_validator("start_at")
+    @classmethod
+    def _start(cls, value: str | None) -> str | None:
+        return value if value is None else _time(value)
 
     @field_validator("correlation_id")
     @classmethod
@@ -315,6 +342,11 @@ class TaskEnvelope(Wire):
         if value is not None and not is_header_token(value):
             raise PydanticCustomError("bad_id", "A correlation id is 1 to 200 visible ASCII characters.")
         return value
+
+    @property
+    def starts_ms(self) -> int | None:
+        """Return ``start_at`` as ms since the epoch."""
+        return None if self.start_at is None else read_rfc3339(self.start_at)
 
     @property
     def contract(self) -> OutputContract:

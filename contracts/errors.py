@@ -94,6 +94,12 @@ class Unauthenticated(FlexError):
     status, code, title = 401, "unauthenticated", "Not authenticated"
 
 
+class BadToken(Unauthenticated):
+    """The token is missing, or it is not the one of this address."""
+
+    code = "bad_token"
+
+
 class Forbidden(FlexError):
     """The caller may not do this."""
 
@@ -110,6 +116,12 @@ class NotAssigned(Forbidden):
     """The prompt is assigned to other people."""
 
     code = "not_assigned"
+
+
+class RequesterExcluded(Forbidden):
+    """Who asked for the run may not decide this prompt."""
+
+    code = "requester_excluded"
 
 
 class ActionNotAllowed(Forbidden):
@@ -136,6 +148,18 @@ class PromptNotFound(NotFound):
     code = "prompt_not_found"
 
 
+class NodeNotFound(NotFound):
+    """The run's plan has no such node."""
+
+    code = "node_not_found"
+
+
+class PolicyNotFound(NotFound):
+    """The run has no such runtime policy."""
+
+    code = "policy_not_found"
+
+
 class CapabilityNotFound(NotFound):
     """No such capability is registered here; register it (again)."""
 
@@ -154,10 +178,28 @@ class InvalidRunState(Conflict):
     code = "invalid_run_state"
 
 
+class NodeSettled(Conflict):
+    """The node does not wait for this any more: it has ended, or another answer came first."""
+
+    code = "node_settled"
+
+
 class StalePlanVersion(Conflict):
     """The run's plan has another version by now."""
 
     code = "stale_plan_version"
+
+
+class NodeImmutable(Conflict):
+    """A node that has begun cannot change; name it in cancel, unless it has completed."""
+
+    code = "node_immutable"
+
+
+class PolicyNotFired(Conflict):
+    """The policy is disabled, or it is not one that is fired by hand."""
+
+    code = "policy_not_fired"
 
 
 class PromptSettled(Conflict):
@@ -178,6 +220,36 @@ class PromptStale(Conflict):
     code = "prompt_stale"
 
 
+class PromptClaimed(Conflict):
+    """Somebody else has claimed this prompt."""
+
+    code = "prompt_claimed"
+
+
+class ClaimNeedsOne(Conflict):
+    """Several people have to decide this prompt, so nobody can claim it."""
+
+    code = "claim_needs_one"
+
+
+class DelegateVoted(Conflict):
+    """Who you would pass your say on to has voted already."""
+
+    code = "delegate_voted"
+
+
+class QuorumUnreachable(Conflict):
+    """Too few people would be left to reach the quorum."""
+
+    code = "quorum_unreachable"
+
+
+class TooManyDelegations(Conflict):
+    """This prompt has been passed on too often."""
+
+    code = "too_many_delegations"
+
+
 class CapabilityConflict(Conflict):
     """This id and version is taken by another declaration; give it another version, or delete the other one."""
 
@@ -194,6 +266,24 @@ class TooManyCapabilities(Conflict):
     """No more capabilities can be registered here; delete some."""
 
     code = "too_many_capabilities"
+
+
+class LinkNotFound(NotFound):
+    """There is no such review link."""
+
+    code = "link_not_found"
+
+
+class LinkUsed(Conflict):
+    """This review link has been used; it decides once."""
+
+    code = "link_used"
+
+
+class LinkExpired(FlexError):
+    """This review link has expired; decide in the inbox instead."""
+
+    status, code, title = 410, "link_expired", "Gone"
 
 
 class RunPruned(FlexError):
@@ -254,6 +344,24 @@ class AnswerInvalid(Unprocessable):
     """The answer does not fit the prompt's schema."""
 
     code = "answer_invalid"
+
+
+class MixedPrompts(Unprocessable):
+    """Only prompts of one kind, with the same actions and the same form, are decided together."""
+
+    code = "mixed_prompts"
+
+
+class ForkInvalid(Unprocessable):
+    """The run cannot be forked like this; nothing was started."""
+
+    code, title = "fork_invalid", "Fork refused"
+
+
+class CallbackInvalid(Unprocessable):
+    """The output does not fit what the node has to put out; nothing was changed, send it again."""
+
+    code, title = "output_invalid", "Callback refused"
 
 
 class ServerBusy(FlexError):

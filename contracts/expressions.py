@@ -1,8 +1,8 @@
 """Conditions (CEL) and transforms (JSONata): compiled when a plan is checked, evaluated when it runs (F6, W5).
 
-A condition sees ``nodes`` (node id → output) and ``inputs`` (the envelope's). A transform sees one JSON value. Both
-are pure: they reach no file, no network and no other value. Compiled expressions are cached and may be shared between
-threads.
+A condition sees ``nodes`` (node id → output) and ``inputs`` (the envelope's); one of a runtime rule also sees
+``facets`` (facet → the output that is it). A transform sees one JSON value. All are pure: they reach no file, no
+network and no other value. Compiled expressions are cached and may be shared between threads.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ TRANSFORM_DEPTH: Final = 80
 MAX_TEXT: Final = 10_000
 """How long the text of an expression may be."""
 
-_VARIABLES: Final = {name: cel.Type.Map(cel.Type.STRING, cel.Type.DYN) for name in ("nodes", "inputs")}
-_ENVIRONMENT: Final = cel.NewEnv(variables=_VARIABLES)
+_OBJECT: Final = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+_ENVIRONMENT: Final = cel.NewEnv(variables=dict.fromkeys(("nodes", "inputs"), _OBJECT))
+_OF_RULES: Final = cel.NewEnv(variables=dict.fromkeys(("nodes", "inputs", "facets"), _OBJECT))
 _PLACE: Final = re.compile(r"<input>:(\d+):(\d+): (?P<what>.*)")
 _JSONATA_ERRORS: Final = (
     JException,
@@ -65,15 +66,33 @@ class CompiledCondition:
 
     def holds(self, nodes: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
         """Evaluate; raises :class:`ExpressionFailed` when a value is missing, has the wrong type, or is no boolean."""
-        try:
-            result = self._program.eval(data={"nodes": nodes, "inputs": inputs})
-            value = result.plain_value()
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ExpressionFailed(f"The condition cannot be evaluated: {_first_line(error)}") from error
-        if not isinstance(value, bool):
-            said = f" ({value})" if result.type() == cel.Type.ERROR else ""
-            raise ExpressionFailed(f"The condition gave {result.type().name().lower()}, not true or false{said}.")
-        return value
+        return _truth(self._program, {"nodes": nodes, "inputs": inputs})
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """The condition of a runtime rule; ``nodes`` and ``facets`` are the names it mentions, None when any could be."""
+
+    text: str
+    nodes: frozenset[str] | None
+    facets: frozenset[str] | None
+    _program: cel.Expression = field(repr=False, compare=False)
+
+    def holds(self, nodes: Mapping[str, Any], facets: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+        """Evaluate; raises :class:`ExpressionFailed` as a condition of a plan does."""
+        return _truth(self._program, {"nodes": nodes, "facets": facets, "inputs": inputs})
+
+
+def _truth(program: cel.Expression, data: Mapping[str, Any]) -> bool:
+    try:
+        result = program.eval(data=data)
+        value = result.plain_value()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ExpressionFailed(f"The condition cannot be evaluated: {_first_line(error)}") from error
+    if not isinstance(value, bool):
+        said = f" ({value})" if result.type() == cel.Type.ERROR else ""
+        raise ExpressionFailed(f"The condition gave {result.type().name().lower()}, not true or false{said}.")
+    return value
 
 
 def compile_cel(text: str) -> CompiledCondition:
@@ -84,14 +103,30 @@ def compile_cel(text: str) -> CompiledCondition:
 
 @lru_cache(maxsize=2_048)
 def _cel(text: str) -> CompiledCondition:
+    program = _compiled(_ENVIRONMENT, text)
+    return CompiledCondition(text, frozenset(name for name, _, _ in _node_names(text)), program)
+
+
+def compile_rule(text: str) -> CompiledRule:
+    """Compile the condition of a runtime rule; raises :class:`ExpressionRefused` with the column of the first fault."""
+    _bounded(text)
+    return _rule(text)
+
+
+@lru_cache(maxsize=2_048)
+def _rule(text: str) -> CompiledRule:
+    return CompiledRule(text, _mentioned(text, "nodes"), _mentioned(text, "facets"), _compiled(_OF_RULES, text))
+
+
+def _compiled(environment: cel.Env, text: str) -> cel.Expression:
     try:
-        program = _ENVIRONMENT.compile(text)
+        program = environment.compile(text)
     except (RuntimeError, TypeError, ValueError) as error:
         raise _cel_refusal(str(error)) from error
     kind = program.return_type()
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         raise ExpressionRefused(f"A condition says true or false; this one gives {kind.name().lower()}.", 1)
-    return CompiledCondition(text, frozenset(name for name, _, _ in _node_names(text)), program)
+    return program
 
 
 def _cel_refusal(message: str) -> ExpressionRefused:
@@ -108,12 +143,23 @@ _TOKEN: Final = re.compile(
 )
 
 
-def _node_names(text: str) -> Iterator[tuple[str, int, int]]:
+def _mentioned(text: str, root: str) -> frozenset[str] | None:
+    """Return the members of ``root`` that the text names; None when one of its mentions names none."""
+    tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "space"]
+    mentions = sum(
+        token.group() == root and token.lastgroup == "name" and (place == 0 or tokens[place - 1].group() != ".")
+        for place, token in enumerate(tokens)
+    )
+    names = [name for name, _, _ in _node_names(text, root)]
+    return frozenset(names) if len(names) == mentions else None
+
+
+def _node_names(text: str, root: str = "nodes") -> Iterator[tuple[str, int, int]]:
     """Find ``nodes.name`` and ``nodes["name"]``; yield the name and the span from its dot or bracket to its end."""
     tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "space"]
     for place, token in enumerate(tokens[:-2]):
         before = tokens[place - 1].group() if place else ""
-        if token.group() != "nodes" or token.lastgroup != "name" or before == ".":
+        if token.group() != root or token.lastgroup != "name" or before == ".":
             continue
         sign, name = tokens[place + 1], tokens[place + 2]
         if sign.group() == "." and name.lastgroup == "name":

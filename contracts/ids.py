@@ -13,6 +13,8 @@ PROMPT: Final = "prm"
 DECISION: Final = "dec"
 WORKER: Final = "wrk"
 CORRELATION: Final = "cid"
+AUDIT: Final = "aud"
+NOTIFICATION: Final = "ntf"
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")

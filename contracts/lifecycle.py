@@ -40,7 +40,7 @@ class NodeStatus(StrEnum):
     RUNNING = "running"
     """In: an attempt was dispatched. Out: the attempt's outcome."""
     BACKOFF = "backoff"
-    """In: the attempt failed and another is allowed. Out: the delay is over."""
+    """In: the attempt, or the child run it waited for, failed and another is allowed. Out: the delay is over."""
     WAITING = "waiting"
     """In: the attempt paused for a person, a callback, a timer or children. Out: the answer."""
     COMPLETED = "completed"
@@ -48,7 +48,7 @@ class NodeStatus(StrEnum):
     FAILED = "failed"
     """In: no attempt is left and no fallback took it. Final."""
     SKIPPED = "skipped"
-    """In: a condition was false, or every way to it was skipped. Final."""
+    """In: a condition was false, every way to it was skipped, or a ``join`` has what it needs without it. Final."""
     CANCELLED = "cancelled"
     """In: the run ended without it. Final."""
 
@@ -63,7 +63,7 @@ class PromptStatus(StrEnum):
     EXPIRED = "expired"
     """In: its due time passed and ``on_timeout`` acted. Final."""
     WITHDRAWN = "withdrawn"
-    """In: its run ended or its plan changed. Final."""
+    """In: its run ended, its plan changed, or it was taken back. Final."""
 
 
 RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
@@ -94,8 +94,17 @@ NODE_MOVES: Final[Mapping[NodeStatus, frozenset[NodeStatus]]] = {
             NodeStatus.CANCELLED,
         }
     ),
-    NodeStatus.BACKOFF: frozenset({NodeStatus.READY, NodeStatus.FAILED, NodeStatus.CANCELLED}),
-    NodeStatus.WAITING: frozenset({NodeStatus.READY, NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED}),
+    NodeStatus.BACKOFF: frozenset({NodeStatus.READY, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CANCELLED}),
+    NodeStatus.WAITING: frozenset(
+        {
+            NodeStatus.READY,
+            NodeStatus.BACKOFF,
+            NodeStatus.COMPLETED,
+            NodeStatus.FAILED,
+            NodeStatus.SKIPPED,
+            NodeStatus.CANCELLED,
+        }
+    ),
     NodeStatus.COMPLETED: frozenset(),
     NodeStatus.FAILED: frozenset(),
     NodeStatus.SKIPPED: frozenset(),

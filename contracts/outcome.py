@@ -124,7 +124,11 @@ class Iterate:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """A child run begins: ``envelope`` is a TaskEnvelope as JSON, its plan in ``workflow``."""
+    """A child run begins.
+
+    ``envelope`` is the part of its TaskEnvelope (JSON) that the node decides: objective, inputs, output_contract, and
+    the plan in ``workflow``; the rest is its parent's.
+    """
 
     envelope: Mapping[str, Any]
 

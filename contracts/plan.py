@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -20,6 +20,8 @@ from pydantic_core import PydanticCustomError
 from contracts.ids import is_node_id
 from contracts.wire import Wire
 
+RUN_ROOT: Final = "/run/"
+"""An envelope pointer below it is about the run: ``/run/id``, and ``/run/callbacks/<node_id>``, its address."""
 Fallback = Literal["retry", "hitl", "abort", "replan"]
 _Id = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -114,6 +116,15 @@ class PlanNode(Wire):
         return self.model_extra or {}
 
 
+def definition(node: PlanNode) -> dict[str, Any]:
+    """Return what a node is, without why: the same whether the plan was just made or read from its row.
+
+    A stored plan leaves out what is null or empty (:func:`plan_wire`).
+    """
+    shown = node.model_dump(mode="json", exclude={"rationale"})
+    return {name: value for name, value in shown.items() if value is not None and value != []}
+
+
 class Edge(Wire):
     """An order between two nodes; ``condition`` is CEL over ``nodes`` and ``inputs``, null is always."""
 
@@ -180,6 +191,13 @@ class PlanGraph(Wire):
         digest = sha256(orjson.dumps(running, option=orjson.OPT_SORT_KEYS)).hexdigest()
         return self.model_copy(update={"plan_hash": digest})
 
+    def numbered(self, version: int) -> PlanGraph:
+        """Return the plan as this version of a run's plan."""
+        copy = self.model_copy(update={"plan_version": version})
+        # A copy takes over what was worked out before, and the JSON holds the version.
+        copy.__dict__.pop("wire", None)
+        return copy
+
     @cached_property
     def wire(self) -> bytes:
         """Return the plan as JSON bytes, encoded once (unset optional members left out, nulls of edges kept)."""
@@ -230,6 +248,11 @@ class KindSpec:
     output it reads besides ``inputs``; ``targets(node, own)`` the ids it leads to (an edge is implied).
     ``needs_capability`` says that ``capability_id`` is required. ``inner(own)`` returns a node that runs inside it.
     ``expressions(own)`` returns (pointer, language, text) of every expression, for compile checks at save time.
+    ``waits`` says that its time is spent waiting: no attempts and no time limit are filled in. ``called_back`` says
+    that it ends by a callback, so ``/run/callbacks/<node_id>`` is its address. ``fed`` names the own field whose
+    binding it is fed by instead of ``inputs``. ``lists(own)`` says whether it puts out the list of what its inner node
+    puts out, or one of them. ``subplan(own)`` returns the plan (JSON) that it runs as a child run. ``output`` is the
+    JSON Schema that every output of the kind fits, also one that a person gives.
     """
 
     name: str
@@ -240,6 +263,12 @@ class KindSpec:
     targets: Callable[[PlanNode, Any], Sequence[str]] = lambda _node, _own: ()
     inner: Callable[[Any], PlanNode | None] = lambda _own: None
     expressions: Callable[[Any], Sequence[tuple[str, str, str]]] = lambda _own: ()
+    waits: bool = False
+    called_back: bool = False
+    fed: str | None = None
+    lists: Callable[[Any], bool] = lambda _own: True
+    subplan: Callable[[Any], Any] = lambda _own: None
+    output: Mapping[str, Any] | None = None
 
 
 KindTable = Mapping[str, KindSpec]

@@ -90,11 +90,17 @@ class Unplannable:
 
 @dataclass(frozen=True, slots=True)
 class Reconsider:
-    """Why a plan is asked for again: capabilities to leave out, and notes of people."""
+    """Why a plan is asked for again: capabilities to leave out, and notes of people.
+
+    ``present`` is the plan that it takes the place of, ``completed`` the nodes of the run that have run: their names
+    stay theirs. A node of the new plan has such a name only if it is the very same node.
+    """
 
     round: int
     without: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    present: PlanGraph | None = None
+    completed: frozenset[str] = frozenset()
 
 
 class Planner(Protocol):
@@ -103,8 +109,45 @@ class Planner(Protocol):
     def plan(self, envelope: TaskEnvelope, reconsider: Reconsider | None = None) -> Planned | Unplannable:
         """Return a sealed plan with its gates, or why there is none. Handles ``workflow.plan`` too."""
 
-    def check(self, plan: Any, envelope: TaskEnvelope, at: str = "") -> Planned | Unplannable:
-        """Validate a plan that somebody submitted or edited (JSON value); gates are added, the rest derived."""
+    def check(
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+    ) -> Planned | Unplannable:
+        """Validate a plan that somebody submitted or edited (JSON value); gates are added, the rest derived.
+
+        ``present`` is the plan that it takes the place of: a gate at the same place keeps its name.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Commission:
+    """What a model is asked to plan, why (``reason``), and what was refused before.
+
+    ``said`` is the model's last reply as text and ``findings`` what was wrong with it; both are empty when this is the
+    first try at the question.
+    """
+
+    reconsider: Reconsider = field(default_factory=lambda: Reconsider(round=1))
+    reason: str = ""
+    said: str = ""
+    findings: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a model is told, and the JSON Schema of the reply that is wanted."""
+
+    messages: Sequence[Mapping[str, str]]
+    schema: Mapping[str, Any]
+
+
+class PlanWriter(Protocol):
+    """How a model is briefed and how its reply is read; no I/O, deterministic, never raises for what a model says."""
+
+    def brief(self, envelope: TaskEnvelope, commission: Commission) -> Brief | Unplannable:
+        """Return what to tell the model; findings when no plan by a model could ever be accepted."""
+
+    def read(self, said: Any, envelope: TaskEnvelope, commission: Commission) -> Planned | Unplannable:
+        """Return the plan in a reply (any JSON value), complete, gated, validated and sealed, or what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +178,24 @@ class Model(Protocol):
         Raises :class:`contracts.capability.CapabilityError` with codes ``model_unreachable``, ``model_refused``,
         ``model_busy`` (retryable), ``model_bad_reply``.
         """
+
+
+class Signer(Protocol):
+    """Signs what leaves the service and comes back: review links, callbacks (H8, J6)."""
+
+    def sign(self, purpose: str, text: str) -> str:
+        """Return the signature of ``text``, safe in a URL; one purpose's signature never fits another."""
+
+    def holds(self, purpose: str, text: str, signature: str) -> bool:
+        """Say whether a signature is ours; takes the same time whichever part is wrong."""
+
+
+class Messenger(Protocol):
+    """Sends a message to an address that the operator configured (mail, chat, a web hook)."""
+
+    async def send(self, address: str, title: str, body: str) -> None:
+        """Send a plain text. Raises :class:`MessageUnsent` when the address did not take it."""
+
+
+class MessageUnsent(Exception):
+    """A message was not taken; the text says why, without any address's secrets."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, LiteralString, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -36,11 +36,19 @@ ACTIONS: Final[Mapping[PromptKind, tuple[str, ...]]] = {
     PromptKind.EFFECT_CHECK: ("happened", "not_happened"),
 }
 ACTIONS_WITH_ANSWER: Final = frozenset({"edit", "answer", "choose"})
+ACTIONS_WITH_REASON: Final = frozenset({"request_changes"})
+"""a comment is required: it is what the planner is told"""
+MAX_COMMENT: Final = 4_000
 OnTimeout = Literal["wait", "approve", "reject", "default", "escalate", "fail"]
 AfterEscalation = Literal["wait", "approve", "reject", "default", "fail"]
 
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _at(field_name: str, code: LiteralString, message: LiteralString) -> PydanticCustomError:
+    """Return the error of a policy whose fields do not go together, at the one to change."""
+    return PydanticCustomError(code, message, {"key": field_name})
 
 
 class Assignees(Wire):
@@ -58,7 +66,7 @@ class Assignees(Wire):
     def check_quorum(self, quorum: int) -> None:
         """Refuse a quorum that the named people alone can never reach: the prompt would stay open for ever."""
         if self.users and not (self.roles or self.groups) and len(set(self.users)) < quorum:
-            raise PydanticCustomError("quorum_unreachable", "The quorum is larger than the number of assignees.")
+            raise _at("quorum", "quorum_unreachable", "The quorum is larger than the number of assignees.")
 
 
 OPERATORS: Final = Assignees(roles=["operator"])
@@ -97,16 +105,16 @@ class PromptPolicy(Wire):
         for step in self.escalation:
             step.assignees.check_quorum(self.quorum)
         if self.on_timeout == "escalate" and not self.escalation:
-            raise PydanticCustomError("escalation_missing", "on_timeout escalate needs an escalation.")
+            raise _at("on_timeout", "escalation_missing", "on_timeout escalate needs an escalation.")
         if self.escalation and self.on_timeout != "escalate":
-            raise PydanticCustomError("escalation_unused", "An escalation goes with on_timeout escalate.")
+            raise _at("escalation", "escalation_unused", "An escalation goes with on_timeout escalate.")
         if self.on_timeout not in ("wait", "fail") and self.due_seconds is None:
-            raise PydanticCustomError("due_missing", "Without due_seconds the time is never over.")
+            raise _at("on_timeout", "due_missing", "Without due_seconds the time is never over.")
         if any(step.due_seconds is None for step in self.escalation[:-1]):
-            raise PydanticCustomError("due_missing", "Only the last step of an escalation may wait for ever.")
+            raise _at("escalation", "due_missing", "Only the last step of an escalation may wait for ever.")
         wants_default = "default" in (self.on_timeout, self.after_escalation if self.escalation else "")
         if wants_default and "default_answer" not in self.model_fields_set:
-            raise PydanticCustomError("default_missing", "A default needs a default_answer.")
+            raise _at("default_answer", "default_missing", "A default needs a default_answer.")
         return self
 
     def policy(self) -> PromptPolicy:
@@ -126,8 +134,9 @@ class PromptSpec(PromptPolicy):
     policy_id: str | None = None
 
     def allowed(self) -> tuple[str, ...]:
-        """Return the actions that this prompt offers."""
-        return tuple(self.actions) if self.actions else ACTIONS[self.kind]
+        """Return the actions that this prompt offers: the given ones that its kind has, all of its kind's without."""
+        given = tuple(dict.fromkeys(action for action in self.actions or () if action in ACTIONS[self.kind]))
+        return given or ACTIONS[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An accepted answer. ``channel`` is the door it came through (``http``, ``cli``, ``timer``)."""
+    """An accepted answer. ``channel`` is the door: ``http``, ``batch``, ``cli``, ``link``, or the clock's ``timer``."""
 
     decision_id: str
     action: str
@@ -188,7 +197,7 @@ class DecisionInput(Wire):
 
     action: Annotated[str, Field(min_length=1, max_length=40)]
     answer: Any = None
-    comment: Annotated[str, Field(max_length=4_000)] | None = None
+    comment: Annotated[str, Field(max_length=MAX_COMMENT)] | None = None
     bound_hash: Annotated[str, Field(max_length=128)] | None = None
 
     @property

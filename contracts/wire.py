@@ -179,7 +179,8 @@ def _item(detail: ErrorDetails, model: type[BaseModel], at: str) -> ErrorItem:
         # The caller's own key, whatever it looks like.
         parts.append(last)
         message = f"Unknown{_suggestion(model, detail['loc'])}"
-    if detail["type"] == "duplicate_field":
+    if "key" in detail.get("ctx", {}):
+        # An error of the whole model that knows which of its fields to change.
         parts.append(detail["ctx"]["key"])
     return ErrorItem(at + pointer_of(parts), code, message)
 
