@@ -7,7 +7,7 @@ are the cost there), on SQLite a batch is many cheap statements in one inline tr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -18,12 +18,16 @@ from sqlalchemy.dialects import sqlite
 from contracts.lifecycle import NODE_TERMINAL, RUN_ACTIVE
 from store import tables
 
-SESSION: Final[Mapping[str, str]] = {"application_name": "flex", "jit": "off"}
+# A process that was stopped or cut off in the middle of a transaction keeps its locks, and who buries it would wait.
+_ABANDONED: Final[Mapping[str, str]] = {"idle_in_transaction_session_timeout": "2000"}
+
+SESSION: Final[Mapping[str, str]] = {"application_name": "flex", "jit": "off", **_ABANDONED}
 """Every query is short: compiling it would cost more than running it."""
 
 JOURNAL_SESSION: Final[Mapping[str, str]] = {
     "application_name": "flex-journal",
     "jit": "off",
+    **_ABANDONED,
     # Its statements reach rows by primary key only. They are planned while the tables may still be empty, and a plan
     # made then would scan; in index order it also locks run rows in id order.
     "enable_seqscan": "off",
@@ -55,6 +59,25 @@ def insert_into(dialect: str, table: sa.Table) -> pg.Insert | sqlite.Insert:
 def row_address(dialect: str, table: sa.Table) -> sa.ColumnElement[Any]:
     """Return the column by which a chosen row is found again without its key: each database calls it differently."""
     return sa.literal_column(f"{table.name}.{'ctid' if dialect == 'postgresql' else 'rowid'}")
+
+
+def delete_some(
+    dialect: str, table: sa.Table, where: Callable[[sa.FromClause], sa.ColumnElement[bool]], most: sa.BindParameter[int]
+) -> sa.Delete:
+    """Delete at most so many of the rows that ``where`` describes, reaching them by an index, never by a scan.
+
+    On PostgreSQL by their addresses as an array: any join could be planned as a scan of the table. SQLite's tables
+    without rowid have no addresses: there by their keys.
+    """
+    inner = table.alias("doomed")
+    if dialect == "postgresql":
+        address: sa.ColumnElement[Any] = sa.literal_column("doomed.ctid")
+        addresses = sa.select(address).select_from(inner).where(where(inner)).limit(most)
+        among_them = sa.func.any(sa.func.array(addresses.scalar_subquery()))
+        return sa.delete(table).where(row_address(dialect, table) == among_them)
+    key = [column.name for column in table.primary_key]
+    keys = sa.select(*(inner.c[name] for name in key)).where(where(inner)).limit(most)
+    return sa.delete(table).where(sa.tuple_(*(table.c[name] for name in key)).in_(keys))
 
 
 class IdList(sa.types.TypeDecorator[Sequence[str]]):
@@ -97,6 +120,9 @@ def _typed(table: sa.Table) -> tuple[tuple[str, str], ...]:
     return tuple((column.name, _PG_TYPES[type(column.type)]) for column in table.columns)
 
 
+RECORD: Final = ("record_id", "tenant", "at", "kind", "actor", "run_id", "prompt_id", "body_json")
+"""What is written of an audit record; the sealer adds the rest."""
+
 WRITE: Final = (
     ("run_id", "text"),
     ("epoch", "int8"),
@@ -126,6 +152,7 @@ PARTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "plans": _typed(tables.plans),
     "versions": _typed(tables.run_plans),
     "answered": (("run_id", "text"), ("signal_id", "int8"), ("outcome", "text")),
+    "records": (*((name, kind) for name, kind in _typed(tables.audit_records) if name in RECORD), ("born_as", "text")),
 }
 """The arrays that a PostgreSQL group statement takes, in this order, for the parts that the batch has.
 
@@ -228,6 +255,11 @@ def _contents(parts: frozenset[str], source: Mapping[str, str]) -> dict[str, str
     for part, table in (("events", tables.events), ("prompts", tables.prompts), ("versions", tables.run_plans)):
         if part in parts:
             ctes[f"wrote_{part}"] = _insert(table, joined[part])
+    if "records" in parts:
+        names = ", ".join(RECORD)
+        given = ", ".join(f"i.{name}" for name in RECORD)
+        rows = source["records"].format(alias="i") + " JOIN passed ON passed.run_id = i.born_as"
+        ctes["wrote_records"] = f"INSERT INTO audit_records ({names}) SELECT {given} FROM {rows}"
     if "plans" in parts:
         rows = source["plans"].format(alias="i")
         ctes["wrote_plans"] = _insert(tables.plans, rows, conflict=" ON CONFLICT (tenant, document) DO NOTHING")
@@ -257,6 +289,24 @@ PG_LOCK_RUNS: Final = (
     " ON r.run_id = i.run_id WHERE r.run_id = ANY($1) AND r.epoch = i.epoch AND r.last_seq = i.before_seq"
     f" AND r.worker IS NOT NULL AND r.status IN ({_ACTIVE}) ORDER BY r.run_id FOR UPDATE OF r"
 )
+# Every run concerned, the addressees of mail too: two runs that mail one another never wait in a circle.
+PG_LOCK_FAMILY: Final = "SELECT run_id FROM runs WHERE run_id = ANY($1::text[]) ORDER BY run_id FOR UPDATE"
+# The same as store/signals.py does for a door, for many at once: the inbox counts, the run becomes due.
+PG_MAIL: Final = f"""
+WITH given AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[])
+    WITH ORDINALITY AS i(run_id, tenant, kind, payload_json, created_at, place)
+), counted AS (
+  SELECT run_id, tenant, count(*) AS many, min(created_at) AS first FROM given GROUP BY run_id, tenant
+), bumped AS (
+  UPDATE runs r SET inbox = r.inbox + c.many, wake_at = least(coalesce(r.wake_at, c.first), c.first)
+  FROM counted c WHERE r.run_id = c.run_id AND r.tenant = c.tenant AND r.status IN ({_ACTIVE})
+  RETURNING r.run_id, r.tenant, r.inbox - c.many AS before
+)
+INSERT INTO signals (run_id, signal_id, kind, payload_json, created_at)
+SELECT g.run_id, b.before + row_number() OVER (PARTITION BY g.run_id ORDER BY g.place), g.kind, g.payload_json,
+  g.created_at
+FROM given g JOIN bumped b USING (run_id, tenant)"""
 PG_FORGET: Final = (
     "DELETE FROM nodes n USING unnest($1::text[], $2::text[]) AS i(run_id, node_id)"
     " WHERE n.run_id = i.run_id AND n.node_id = i.node_id"
@@ -290,6 +340,8 @@ UPDATE runs SET status = ?5, waiting_on_json = ?6, last_seq = ?4, wake_at = CASE
 WHERE run_id = ?1 AND epoch = ?2 AND last_seq = ?3 AND worker IS NOT NULL AND status IN ({_ACTIVE})
 RETURNING worker, inbox"""
 LITE_BIRTH: Final = _values(tables.runs)
+LITE_SPAWN: Final = _values(tables.runs, " ON CONFLICT (run_id) DO NOTHING")
+LITE_RECORD: Final = f"INSERT INTO audit_records ({', '.join(RECORD)}) VALUES ({', '.join('?' * len(RECORD))})"
 LITE_ENVELOPE: Final = _values(tables.envelopes)
 LITE_KEY: Final = _values(
     tables.idempotency_keys,
@@ -305,6 +357,11 @@ LITE_VERSION: Final = _values(tables.run_plans)
 LITE_FORGET: Final = "DELETE FROM nodes WHERE run_id = ? AND node_id = ?"
 LITE_ANSWER: Final = "UPDATE signals SET outcome = ? WHERE run_id = ? AND signal_id = ? AND outcome IS NULL"
 LITE_LATE: Final = "UPDATE signals SET outcome = 'late' WHERE run_id = ? AND outcome IS NULL"
+LITE_BUMP: Final = (
+    "UPDATE runs SET inbox = inbox + 1, wake_at = min(coalesce(wake_at, ?1), ?1)"
+    f" WHERE run_id = ?2 AND tenant = ?3 AND status IN ({_ACTIVE}) RETURNING inbox"
+)
+LITE_SIGNAL: Final = "INSERT INTO signals (run_id, signal_id, kind, payload_json, created_at) VALUES (?, ?, ?, ?, ?)"
 LITE_WITHDRAW: Final = (
     "UPDATE prompts SET status = 'withdrawn', settled_at = ? WHERE run_id = ? AND prompt_id = ? AND status = 'open'"
 )

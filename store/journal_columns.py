@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from contracts.lifecycle import RunStatus
 from store import tables
-from store.dialect import columns
+from store.dialect import RECORD, columns
 from store.journal_pile import Entry, tidy
 from store.rows import Birth
 
@@ -19,6 +19,7 @@ Rows = list[tuple[Any, ...]]
 _NODE: Final = attrgetter(*columns(tables.nodes)[1:])
 _EVENT: Final = attrgetter(*columns(tables.events)[1:])
 _PROMPT: Final = attrgetter(*columns(tables.prompts))
+_RECORD: Final = attrgetter(*RECORD)
 _WRITE: Final = attrgetter(
     "run_id", "epoch", "before_seq", "after_seq", "status", "waiting_on_json", "wake_at", "plan_version", "plan_hash",
     "seen", "release",
@@ -65,6 +66,18 @@ def key_row(birth: Birth) -> tuple[Any, ...]:
     """Return the idempotency key's row."""
     run = birth.run
     return (run.tenant, run.principal, birth.key, birth.fingerprint, run.run_id, birth.key_expires_at)
+
+
+def offspring(entry: Entry) -> list[Entry]:
+    """Return the child runs that are born with an entry, and theirs, each as an entry; nobody waits for those."""
+    born = {birth.run.run_id: birth for birth in entry.write.spawned}
+    children = [Entry(run_id, birth.write, entry.since, birth=birth) for run_id, birth in born.items()]
+    return [*children, *(one for child in children for one in offspring(child))]
+
+
+def record_rows(birth: Birth) -> Rows:
+    """Return the rows of the audit records that are written with a birth."""
+    return [_RECORD(record) for record in birth.records]
 
 
 class Contents:
@@ -115,6 +128,7 @@ def parts_of(entries: Sequence[Entry], now_ms: int) -> dict[str, Rows]:
     writes: Rows = []
     births: Rows = []
     keys: Rows = []
+    records: Rows = []
     for entry in entries:
         contents.add(entry, now_ms)
         if entry.birth is None:
@@ -123,12 +137,13 @@ def parts_of(entries: Sequence[Entry], now_ms: int) -> dict[str, Rows]:
         births.append((*birth_row(entry, entry.birth), entry.birth.envelope_json, entry.birth.key is not None))
         if entry.birth.key is not None:
             keys.append((*key_row(entry.birth), now_ms))
+        records += [(*_RECORD(record), entry.run_id) for record in entry.birth.records]
     # In id order: so every writer locks in one order.
     writes.sort(key=lambda row: str(row[0]))
     keys.sort(key=lambda row: (str(row[0]), str(row[1]), str(row[2])))
     parts = {
         "writes": writes, "births": births, "keys": keys, "nodes": contents.nodes, "events": contents.events,
         "prompts": contents.prompts, "plans": contents.plan_rows(), "versions": contents.versions,
-        "answered": contents.answered,
+        "answered": contents.answered, "records": records,
     }  # fmt: skip
     return {part: rows for part, rows in parts.items() if rows}

@@ -147,6 +147,11 @@ def _follows(write: RunWrite, entry: Entry) -> bool:
     return write.epoch == held.epoch and write.before_seq == held.after_seq and not entry.terminal
 
 
+def reaches_out(write: RunWrite) -> bool:
+    """Say whether the write concerns other runs too: births of child runs, mail."""
+    return bool(write.spawned or write.mail)
+
+
 def merge(held: RunWrite, later: RunWrite) -> None:
     """Make ``held`` say what both say, one after the other; ``later`` is used up."""
     held.after_seq, held.status, held.waiting_on_json = later.after_seq, later.status, later.waiting_on_json
@@ -163,6 +168,8 @@ def merge(held: RunWrite, later: RunWrite) -> None:
     held.prompts.extend(later.prompts)
     held.withdrawn.extend(later.withdrawn)
     held.plans.extend(later.plans)
+    held.spawned.extend(later.spawned)
+    held.mail.extend(later.mail)
     if later.plan is not None:
         if held.plan is not None:
             held.plans.append(held.plan)

@@ -11,8 +11,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from contracts.errors import StoreUnavailable
 from store import dialect
-from store.journal_columns import Rows, parts_of
-from store.journal_pile import Entry, Fenced, WriteRefused
+from store.journal_columns import Rows, offspring, parts_of
+from store.journal_pile import Entry, Fenced, WriteRefused, reaches_out
 from store.journal_points import Points
 from store.postgres import AWAY, Connection, PostgresStore, is_gone, translated
 from store.unit import Refused
@@ -40,8 +40,8 @@ class Session:
         Raises:
             StoreUnavailable: the connection is lost; entries that may be in are marked uncertain.
         """
-        await self._halving([entry for entry in entries if not _deletes(entry)], careful=False)
-        rest = [entry for entry in entries if entry.birth is None and not entry.settled]
+        await self._halving([entry for entry in entries if not _takes_care(entry)], careful=False)
+        rest = [entry for entry in entries if not entry.settled and (entry.birth is None or _takes_care(entry))]
         await self._halving(rest, careful=True)
 
     async def read_back(self, entries: Sequence[Entry]) -> None:
@@ -86,7 +86,7 @@ class Session:
         await self._tell(entries, passed, ends_again=True)
 
     async def _carefully(self, entries: Sequence[Entry]) -> None:
-        """Write in a transaction that closes prompts, deletes nodes and answers every signal of runs that end."""
+        """Write in a transaction: close prompts, delete nodes, answer the signals of runs that end, mail other runs."""
         points, now = Points(self._store.crash, entries), self._store.clock.now_ms()
         await self._fetch("BEGIN")
         try:
@@ -105,27 +105,45 @@ class Session:
         await self._tell(entries, passed, ends_again=False)
 
     async def _in_transaction(self, entries: Sequence[Entry], now: int) -> dict[str, tuple[bool, int]]:
-        parts = parts_of(entries, now)
         ends = [entry.run_id for entry in entries if entry.terminal]
         withdrawn = [prompt_id for entry in entries for prompt_id in entry.write.withdrawn]
         await self._fetch(dialect.PG_LOCK_PROMPTS, ends, withdrawn)
-        fence = [(entry.run_id, entry.write.epoch, entry.write.before_seq) for entry in entries]
+        addressed = {letter.run_id for entry in entries for letter in entry.write.mail}
+        if addressed:
+            concerned = addressed | {entry.run_id for entry in entries}
+            await self._fetch(dialect.PG_LOCK_FAMILY, sorted(concerned))
+        fence = [(entry.run_id, entry.write.epoch, entry.write.before_seq) for entry in entries if entry.birth is None]
         held = {row[0] for row in await self._fetch(dialect.PG_LOCK_RUNS, *dialect.rows_in_columns(fence, 3))}
-        mine = [entry for entry in entries if entry.run_id in held]
+        mine = [entry for entry in entries if entry.birth is not None or entry.run_id in held]
         if not mine:
             return {}
-        if len(mine) < len(entries):
-            parts = parts_of(mine, now)
+        parts = parts_of(mine, now)
         gone = [(entry.run_id, node_id) for entry in mine for node_id in entry.write.forgotten]
         if gone:
             await self._fetch(dialect.PG_FORGET, *dialect.rows_in_columns(gone, 2))
         passed = await self._group(parts, careful=True)
+        # A birth whose key belongs to an earlier run did not pass, and has no children.
+        mine = [entry for entry in mine if entry.run_id in passed]
+        children = [child for entry in mine for child in offspring(entry)]
+        if children:
+            await self._group(parts_of(children, now), careful=True)
+        await self._mail(mine)
         ended = [entry.run_id for entry in mine if entry.terminal]
         withdrawn = [prompt_id for entry in mine for prompt_id in entry.write.withdrawn]
         # A statement of its own: its snapshot is newer than the lock, so it sees every signal that was ever left.
         await self._fetch(dialect.PG_LATE, ended)
         await self._fetch(dialect.PG_WITHDRAW, ended, withdrawn, now)
         return passed
+
+    async def _mail(self, entries: Sequence[Entry]) -> None:
+        """Leave what these runs say to others; the rows of all of them are locked. What has ended gets no mail."""
+        letters = [
+            (letter.run_id, letter.tenant, letter.kind, letter.payload_json, letter.created_at)
+            for entry in entries
+            for letter in entry.write.mail
+        ]
+        if letters:
+            await self._fetch(dialect.PG_MAIL, *dialect.rows_in_columns(letters, 5))
 
     async def _tell(
         self, entries: Sequence[Entry], passed: Mapping[str, tuple[bool, int]], *, ends_again: bool
@@ -194,8 +212,9 @@ class Session:
             raise translated(error, closed=is_gone(self._connection)) from error
 
 
-def _deletes(entry: Entry) -> bool:
-    return entry.birth is None and bool(entry.write.forgotten or entry.write.withdrawn)
+def _takes_care(entry: Entry) -> bool:
+    write = entry.write
+    return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn))
 
 
 def _doubt(entries: Sequence[Entry]) -> None:

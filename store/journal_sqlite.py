@@ -9,7 +9,7 @@ from typing import Final
 
 from contracts.errors import StoreUnavailable
 from store import dialect
-from store.journal_columns import Contents, birth_row, fence_row, key_row
+from store.journal_columns import Contents, birth_row, fence_row, key_row, offspring, record_rows
 from store.journal_pile import Entry, Fenced, Pile, WriteRefused
 from store.journal_points import Points
 from store.sqlite import AGAIN_SECONDS, UNSTORABLE, SqliteStore, is_busy, translated
@@ -140,7 +140,11 @@ class Batch:
         for entry in entries:
             if self._birth(entry) if entry.birth is not None else self._fence(entry):
                 contents.add(entry, self._now)
+                self._spawn(entry, contents)
         self._contents(contents)
+        for entry in entries:
+            if id(entry) in self._outcome.passed:
+                self._mail(entry)
         for entry in entries:
             if entry.terminal and id(entry) in self._outcome.passed:
                 self._run(dialect.LITE_LATE, (entry.run_id,))
@@ -159,6 +163,8 @@ class Batch:
         row = birth_row(entry, birth)
         self._run(dialect.LITE_BIRTH, row)
         self._run(dialect.LITE_ENVELOPE, (entry.run_id, birth.envelope_json))
+        if birth.records:
+            self._many(dialect.LITE_RECORD, record_rows(birth))
         self._outcome.passed[id(entry)] = (row[5] is None, birth.run.inbox)
         return True
 
@@ -173,6 +179,22 @@ class Batch:
         if write.withdrawn:
             self._many(dialect.LITE_WITHDRAW, [(self._now, entry.run_id, prompt_id) for prompt_id in write.withdrawn])
         return True
+
+    def _spawn(self, entry: Entry, contents: Contents) -> None:
+        """Let the entry's child runs be born; one that is there already was born by an earlier life of its parent."""
+        for child in offspring(entry) if entry.write.spawned else ():
+            if child.birth is not None and self._run(dialect.LITE_SPAWN, birth_row(child, child.birth)).rowcount:
+                self._run(dialect.LITE_ENVELOPE, (child.run_id, child.birth.envelope_json))
+                contents.add(child, self._now)
+
+    def _mail(self, entry: Entry) -> None:
+        """Leave what the run says to others; what has ended gets no mail."""
+        for letter in entry.write.mail:
+            at = (letter.created_at, letter.run_id, letter.tenant)
+            bumped = self._run(dialect.LITE_BUMP, at).fetchone()
+            if bumped is not None:
+                given = (letter.run_id, bumped[0], letter.kind, letter.payload_json, letter.created_at)
+                self._run(dialect.LITE_SIGNAL, given)
 
     def _contents(self, contents: Contents) -> None:
         for sql, rows in (

@@ -40,6 +40,12 @@ def is_current(url: str) -> bool:
     return _in_a_thread(lambda: _answered(lambda: asyncio.run(_postgresql_is_current(url))))
 
 
+def is_there(url: str) -> bool:
+    """Say whether there is a database to look at: SQLite would make the file that a mistyped name names."""
+    place = make_url(url)
+    return place.get_backend_name() != "sqlite" or Path(place.database or "").is_file()
+
+
 def _upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))

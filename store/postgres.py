@@ -39,7 +39,9 @@ AWAY: Final = (
     exceptions.TransactionRollbackError,
     exceptions.ReadOnlySQLTransactionError,
     exceptions.PostgresSystemError,
+    exceptions.LockNotAvailableError,
     exceptions.InternalClientError,
+    exceptions.IdleInTransactionSessionTimeoutError,
 )
 
 

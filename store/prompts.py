@@ -1,17 +1,22 @@
-"""Prompts and decisions as rows (H1-H7): raised by the journal, decided by hitl, one guarded UPDATE per move."""
+"""Prompts and decisions as rows (H1-H7): raised by the journal, decided by hitl, one guarded UPDATE per move.
+
+What the clock does to them is in ``store/prompt_timers.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields, replace
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
 from contracts.lifecycle import PROMPT_TERMINAL, PromptStatus
+from store import audit
 from store import tables as t
+from store.audit import AuditRow
 from store.connect import Database
-from store.dialect import locking, skip_locked
+from store.dialect import id_list, ids_among, locking
 from store.keyset import Page, decode, page_of
 from store.rows import DecisionRow, PromptRow
 from store.statement import Row, Statement, number, text
@@ -33,7 +38,7 @@ _OF_RUN: Final = Statement(
     .where(_P.run_id == text("run_id"), _P.tenant == text("tenant"), _OPEN)
     .order_by(_P.created_at, _P.prompt_id)
 )
-_SETTLE: Final = Statement(
+_SETTLED: Final = (
     sa.update(t.prompts)
     .where(*_AT)
     .values(
@@ -42,42 +47,63 @@ _SETTLE: Final = Statement(
         decision_json=sa.bindparam("decision", type_=sa.Text, required=True),
     )
 )
+_SETTLE: Final = Statement(_SETTLED)
 _WITHDRAW: Final = Statement(
     sa.update(t.prompts).where(*_AT).values(status=str(PromptStatus.WITHDRAWN), settled_at=number("now_ms"))
 )
 _CLAIM: Final = Statement(
     sa.update(t.prompts).where(*_AT).values(claimed_by=sa.bindparam("by", type_=sa.Text, required=True))
 )
+_DELEGATE: Final = Statement(
+    sa.update(t.prompts)
+    .where(*_AT)
+    .values(
+        claimed_by=sa.bindparam("by", type_=sa.Text, required=True),
+        delegations_json=text("delegations"),
+    )
+)
 _ADD: Final = Statement(
     sa.insert(t.decisions).values({c.name: sa.bindparam(c.name, type_=c.type, required=True) for c in t.decisions.c})
 )
+
+
+def _settle_by(dialect: str) -> sa.Select[Any] | sa.Update:
+    """Settle, store the vote and note it: one statement on PostgreSQL, which spares two round trips.
+
+    SQLite writes nothing inside a WITH; there it is the move alone, and the other two follow.
+    """
+    if dialect == "sqlite":
+        return _SETTLED
+    moved = _SETTLED.returning(_P.prompt_id).cte("moved")
+    said = _copied(t.decisions, _VOTE_COLUMNS, "vote_", moved).cte("said")
+    noted = _copied(t.audit_records, _NOTE_COLUMNS, "note_", moved).cte("noted")
+    return sa.select(sa.func.count()).select_from(moved).add_cte(said, noted)
+
+
+def _copied(table: sa.Table, names: tuple[str, ...], prefix: str, moved: sa.CTE) -> sa.Insert:
+    """Return an insert of one row of parameters, made only if the prompt was moved."""
+    given = (sa.bindparam(f"{prefix}{name}", type_=table.c[name].type, required=True) for name in names)
+    return sa.insert(table).from_select(names, sa.select(*given).select_from(moved))
+
+
+_VOTE_COLUMNS: Final = tuple(column.name for column in t.decisions.c)
+_NOTE_COLUMNS: Final = tuple(each.name for each in fields(AuditRow))
+_SETTLE_BY: Final = Statement(_settle_by)
 _VOTES: Final = Statement(
     sa.select(t.decisions)
     .where(t.decisions.c.prompt_id == text("prompt_id"), t.decisions.c.tenant == text("tenant"))
     .order_by(t.decisions.c.decided_at, t.decisions.c.decision_id)
 )
-_DUE: Final = (
-    sa.select(_P.prompt_id)
-    .where(_OPEN, _P.due_at.is_not(None), _P.due_at <= number("now_ms"))
-    .where(_P.on_timeout != sa.literal_column("'wait'"))
-)
-_ANY_DUE: Final = Statement(_DUE.limit(1))
-
-
-def _expire(dialect: str) -> sa.Update:
-    due = _DUE.order_by(_P.due_at).limit(number("most"))
-    # A CTE, because a subquery may be run again per row and then lock more than its limit.
-    chosen = skip_locked(dialect, due).cte("due")
-    return (
-        sa.update(t.prompts)
-        .where(_P.prompt_id.in_(sa.select(chosen.c.prompt_id)), _OPEN)
-        .values(status=str(PromptStatus.EXPIRED), settled_at=number("now_ms"))
-        .returning(*t.prompts.c)
+_VOTES_OF_ALL: Final = Statement(
+    lambda dialect: (
+        sa.select(t.decisions)
+        .where(ids_among(dialect, t.decisions.c.prompt_id, "ids"), t.decisions.c.tenant == text("tenant"))
+        .order_by(t.decisions.c.decided_at, t.decisions.c.decision_id)
     )
-
-
-_EXPIRE: Final = Statement(_expire)
-
+)
+_MANY: Final = Statement(
+    lambda dialect: sa.select(t.prompts).where(ids_among(dialect, _P.prompt_id, "ids"), _P.tenant == text("tenant"))
+)
 _BEFORE: Final = sa.tuple_(_P.created_at, _P.prompt_id) < sa.tuple_(number("at"), text("last"))
 _VIEWS: Final[Mapping[View, tuple[sa.ColumnElement[bool], ...]]] = {
     "open": (_OPEN,),
@@ -112,7 +138,7 @@ async def lock(unit: Unit, tenant: str, prompt_id: str) -> PromptRow | None:
 
 async def add_decision(unit: Unit, decision: DecisionRow) -> None:
     """Store a person's say; ``Refused`` when that person has spoken already or another decision has won."""
-    await unit.execute(_ADD, **dict(zip(_DECISION_COLUMNS, astuple(decision), strict=True)))
+    await unit.execute(_ADD, **dict(zip(_VOTE_COLUMNS, astuple(decision), strict=True)))
 
 
 async def votes(unit: Unit, tenant: str, prompt_id: str) -> list[DecisionRow]:
@@ -125,6 +151,22 @@ async def settle(unit: Unit, tenant: str, prompt_id: str, decision_json: str, no
     return await unit.execute(_SETTLE, at=prompt_id, of=tenant, decision=decision_json, now_ms=now_ms) == 1
 
 
+async def settle_by(unit: Unit, vote: DecisionRow, decision_json: str, note: AuditRow) -> bool:
+    """Settle the vote's open prompt, store the vote and its audit record; False: it is not open, nothing is written."""
+    of = {"at": vote.prompt_id, "of": vote.tenant, "decision": decision_json, "now_ms": vote.decided_at}
+    if unit.dialect == "sqlite":
+        if await unit.execute(_SETTLE_BY, **of) != 1:
+            return False
+        await add_decision(unit, vote)
+        await audit.add(unit, note)
+        return True
+    noted = astuple(replace(note, body_json=audit.canonical_body(note.body_json)))
+    given = {f"vote_{name}": value for name, value in zip(_VOTE_COLUMNS, astuple(vote), strict=True)}
+    given |= {f"note_{name}": value for name, value in zip(_NOTE_COLUMNS, noted, strict=True)}
+    row = await unit.fetch_one(_SETTLE_BY, **of, **given)
+    return row is not None and row[0] == 1
+
+
 async def withdraw(unit: Unit, tenant: str, prompt_id: str, now_ms: int) -> bool:
     """Move an open prompt to ``withdrawn``; False: it is not open any more."""
     return await unit.execute(_WITHDRAW, at=prompt_id, of=tenant, now_ms=now_ms) == 1
@@ -135,14 +177,10 @@ async def claim(unit: Unit, tenant: str, prompt_id: str, claimed_by: str | None)
     return await unit.execute(_CLAIM, at=prompt_id, of=tenant, by=claimed_by) == 1
 
 
-async def expire_due(unit: Unit, now_ms: int, limit: int) -> list[PromptRow]:
-    """Move up to ``limit`` open prompts past their due time to ``expired`` and return them, in the order of their runs.
-
-    Prompts that wait for ever (``on_timeout: wait``) and ones that somebody is deciding right now are left alone.
-    All tenants. Leave the signals in the order of the list: everybody locks runs in id order.
-    """
-    rows = [PromptRow(*row) for row in await unit.fetch(_EXPIRE, now_ms=now_ms, most=limit)]
-    return sorted(rows, key=lambda prompt: (prompt.run_id, prompt.prompt_id))
+async def delegate(unit: Unit, row: PromptRow, delegations_json: str, claimed_by: str | None) -> bool:
+    """Keep who passed their say on to whom, and whose claim it is now; False: it is not open. Lock it first."""
+    given = {"by": claimed_by, "delegations": delegations_json}
+    return await unit.execute(_DELEGATE, at=row.prompt_id, of=row.tenant, **given) == 1
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -165,6 +203,26 @@ async def votes_of(database: Database, tenant: str, prompt_id: str) -> list[Deci
     """Return what people have said about a prompt, in order."""
     async with database.near() as reader:
         return [_decision(row) for row in await reader.fetch(_VOTES, tenant=tenant, prompt_id=prompt_id)]
+
+
+async def votes_of_all(database: Database, tenant: str, prompt_ids: Sequence[str]) -> dict[str, list[DecisionRow]]:
+    """Return what people have said about each of these prompts, in order; a prompt without votes is not in it."""
+    if not prompt_ids:
+        return {}
+    found: dict[str, list[DecisionRow]] = {}
+    async with database.near() as reader:
+        ids = id_list(database.dialect, prompt_ids)
+        for row in await reader.fetch(_VOTES_OF_ALL, tenant=tenant, ids=ids):
+            decision = _decision(row)
+            found.setdefault(decision.prompt_id, []).append(decision)
+    return found
+
+
+async def many(database: Database, tenant: str, prompt_ids: Sequence[str]) -> dict[str, PromptRow]:
+    """Return those of these prompts that the tenant has, by their ids."""
+    async with database.near() as reader:
+        rows = await reader.fetch(_MANY, tenant=tenant, ids=id_list(database.dialect, prompt_ids))
+        return {row.prompt_id: row for row in (PromptRow(*found) for found in rows)}
 
 
 async def page(
@@ -193,15 +251,6 @@ async def page(
     async with database.reader() as reader:
         rows = await reader.fetch((_PAGES if run_id is None else _PAGES_OF_RUN)[view], **params)
     return page_of([PromptRow(*row) for row in rows], limit, lambda prompt: (prompt.created_at, prompt.prompt_id))
-
-
-async def any_due(database: Database, now_ms: int) -> bool:
-    """Say whether a prompt of any tenant is past its due time: a cheap look before :func:`expire_due` writes."""
-    async with database.near() as reader:
-        return await reader.fetch_one(_ANY_DUE, now_ms=now_ms) is not None
-
-
-_DECISION_COLUMNS: Final = tuple(column.name for column in t.decisions.c)
 
 
 def _decision(row: Row) -> DecisionRow:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from store.audit import AuditRow
+
 
 @dataclass(slots=True)
 class EventRow:
@@ -233,6 +235,8 @@ class Birth:
     key: str | None = None
     fingerprint: str = ""
     key_expires_at: int | None = None
+    records: list[AuditRow] = field(default_factory=list)
+    """Audit records that are written with it (who forked what)."""
 
 
 @dataclass(slots=True)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from contracts.lifecycle import RunStatus
 from store import tables as t
 from store.connect import Database
-from store.dialect import skip_locked
+from store.dialect import id_list, ids_among, skip_locked
 from store.keyset import Page, decode, page_of
 from store.rows import LoadedRun, NodeRow, PlanRow, PromptRow, RunRow, SignalRow
 from store.statement import Row, Statement, number, text
@@ -42,14 +42,23 @@ _CLAIM: Final = Statement(
 )
 
 
+_DUE: Final = (
+    t.runs.c.worker.is_(None),
+    t.runs.c.wake_at <= number("now_ms"),
+    t.runs.c.wake_at.is_not(None),
+    t.RUN_IS_ACTIVE,
+)
+
+
 def _claim_due(dialect: str) -> sa.Update:
-    due = (
-        sa.select(t.runs.c.run_id)
-        .where(t.runs.c.worker.is_(None), t.runs.c.wake_at <= number("now_ms"), t.runs.c.wake_at.is_not(None))
-        .where(t.RUN_IS_ACTIVE)
-        .order_by(t.runs.c.wake_at)
-        .limit(number("most"))
-    )
+    return _claim(dialect, sa.select(t.runs.c.run_id).where(*_DUE).order_by(t.runs.c.wake_at).limit(number("most")))
+
+
+def _claim_these(dialect: str) -> sa.Update:
+    return _claim(dialect, sa.select(t.runs.c.run_id).where(ids_among(dialect, t.runs.c.run_id, "ids"), *_DUE))
+
+
+def _claim(dialect: str, due: sa.Select[Any]) -> sa.Update:
     # A CTE, because a subquery may be run again per row and then lock more than its limit.
     chosen = skip_locked(dialect, due).cte("due")
     return (
@@ -62,6 +71,14 @@ def _claim_due(dialect: str) -> sa.Update:
 
 
 _CLAIM_DUE: Final = Statement(_claim_due)
+_CLAIM_THESE: Final = Statement(_claim_these)
+_DUE_WITHIN: Final = Statement(
+    sa.select(t.runs.c.run_id, t.runs.c.wake_at)
+    .where(t.runs.c.worker.is_(None), t.runs.c.wake_at.is_not(None))
+    .where(t.runs.c.wake_at > number("now_ms"), t.runs.c.wake_at <= number("until_ms"))
+    .order_by(t.runs.c.wake_at)
+    .limit(number("most"))
+)
 _HELD: Final = Statement(sa.select(t.runs.c.run_id, t.runs.c.inbox).where(t.runs.c.worker == text("of")))
 _DISOWN: Final = Statement(
     sa.update(t.runs)
@@ -97,6 +114,14 @@ _PLAN: Final = Statement(
     .join(t.runs, t.runs.c.run_id == t.run_plans.c.run_id)
     .join(t.plans, _HAS_PLAN)
     .where(*_MINE, t.run_plans.c.version == sa.func.coalesce(number("version"), t.runs.c.plan_version))
+)
+_PLANS: Final = Statement(
+    sa.select(*_PLAN_COLUMNS)
+    .join(t.runs, t.runs.c.run_id == t.run_plans.c.run_id)
+    .join(t.plans, _HAS_PLAN)
+    .where(*_MINE, t.run_plans.c.version < number("before"))
+    .order_by(t.run_plans.c.version.desc())
+    .limit(number("most"))
 )
 _NODES: Final = Statement(
     sa.select(*_NODE_COLUMNS)
@@ -147,6 +172,26 @@ async def claim_due(database: Database, worker: str, now_ms: int, limit: int) ->
     if claimed:
         database.crash.reach("claim.after_commit")
     return claimed
+
+
+async def claim_these(database: Database, run_ids: Sequence[str], worker: str, now_ms: int) -> list[str]:
+    """Take those of these runs that nobody holds and whose ``wake_at`` has come (epoch + 1). Takes no tenant."""
+    ids = id_list(database.dialect, run_ids)
+    async with database.unit() as unit:
+        claimed = [row[0] for row in await unit.fetch(_CLAIM_THESE, by=worker, now_ms=now_ms, ids=ids)]
+    if claimed:
+        database.crash.reach("claim.after_commit")
+    return claimed
+
+
+async def due_within(database: Database, now_ms: int, until_ms: int, limit: int) -> list[tuple[str, int]]:
+    """Return up to ``limit`` unowned runs that are due later, until then: ``(run_id, wake_at)``, soonest first.
+
+    A look into an index, however many runs wait. Takes no tenant.
+    """
+    async with database.near() as reader:
+        rows = await reader.fetch(_DUE_WITHIN, now_ms=now_ms, until_ms=until_ms, most=limit)
+        return [(row[0], row[1]) for row in rows]
 
 
 async def held_by(database: Database, worker: str) -> list[tuple[str, int]]:
@@ -219,6 +264,16 @@ async def plan_row(database: Database, tenant: str, run_id: str, version: int | 
     async with database.reader() as reader:
         row = await reader.fetch_one(_PLAN, tenant=tenant, run_id=run_id, version=version)
         return None if row is None else PlanRow(*row)
+
+
+async def plan_page(
+    database: Database, tenant: str, run_id: str, *, limit: int, cursor: str | None = None
+) -> Page[PlanRow]:
+    """Return the versions of a run's plan, newest first; raise ``BadQuery`` for a cursor that is not ours."""
+    before, _ = decode(cursor)
+    async with database.reader() as reader:
+        rows = await reader.fetch(_PLANS, tenant=tenant, run_id=run_id, before=before, most=limit + 1)
+    return page_of([PlanRow(*row) for row in rows], limit, lambda plan: (plan.version, "version"))
 
 
 async def node_rows(database: Database, tenant: str, run_id: str) -> list[NodeRow]:

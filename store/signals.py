@@ -57,6 +57,13 @@ _PENDING: Final = Statement(
     .where(signals.c.signal_id > number("after"), signals.c.outcome.is_(None))
     .order_by(signals.c.signal_id)
 )
+_PENDING_OF: Final = Statement(
+    sa.select(signals)
+    .join(runs, runs.c.run_id == signals.c.run_id)
+    .where(runs.c.tenant == text("tenant"), signals.c.run_id == text("run_id"))
+    .where(signals.c.outcome.is_(None), signals.c.kind == text("kind"))
+    .order_by(signals.c.signal_id)
+)
 _ONE: Final = Statement(
     sa.select(signals)
     .join(runs, runs.c.run_id == signals.c.run_id)
@@ -88,6 +95,13 @@ async def signals_after(database: Database, run_id: str, after: int = 0) -> list
     """Return the run's pending signals numbered above ``after``, in order. For the holder: takes no tenant."""
     async with database.near() as reader:
         return [SignalRow(row[1], row[0], *row[2:]) for row in await reader.fetch(_PENDING, run_id=run_id, after=after)]
+
+
+async def pending_of(database: Database, tenant: str, run_id: str, kind: str) -> list[SignalRow]:
+    """Return the run's unanswered signals of a kind, in order."""
+    async with database.near() as reader:
+        rows = await reader.fetch(_PENDING_OF, tenant=tenant, run_id=run_id, kind=kind)
+        return [SignalRow(row[1], row[0], *row[2:]) for row in rows]
 
 
 async def signal(database: Database, tenant: str, run_id: str, signal_id: int) -> SignalRow | None:

@@ -115,12 +115,14 @@ sa.Index(
     sqlite_where=sa.text("origin_run_id IS NOT NULL"),
     postgresql_where=sa.text("origin_run_id IS NOT NULL"),
 )
-# Retention looks for what ended first.
+# Retention looks for the trees of a tenant that ended first: children would only be in its way.
 sa.Index(
     "ix_runs_ended",
+    runs.c.tenant,
     runs.c.ended_at,
-    sqlite_where=sa.text("ended_at IS NOT NULL"),
-    postgresql_where=sa.text("ended_at IS NOT NULL"),
+    runs.c.run_id,
+    sqlite_where=sa.text("ended_at IS NOT NULL AND parent_run_id IS NULL"),
+    postgresql_where=sa.text("ended_at IS NOT NULL AND parent_run_id IS NULL"),
 )
 
 envelopes: Final = sa.Table("envelopes", metadata, _text("run_id", key=True), _text("envelope_json"))
@@ -148,6 +150,8 @@ run_plans: Final = sa.Table(
     _number("created_at"),
     sqlite_with_rowid=False,
 )
+# Retention asks whether a plan is still somebody's.
+sa.Index("ix_run_plans_document", run_plans.c.document)
 
 nodes: Final = sa.Table(
     "nodes",
@@ -346,7 +350,25 @@ sa.Index(
     sqlite_where=sa.text("seq IS NULL"),
     postgresql_where=sa.text("seq IS NULL"),
 )
-sa.Index("ix_audit_records_run", audit_records.c.tenant, audit_records.c.run_id)
+sa.Index(
+    "ix_audit_records_run",
+    audit_records.c.tenant,
+    audit_records.c.run_id,
+    audit_records.c.at,
+    audit_records.c.record_id,
+    sqlite_where=sa.text("run_id IS NOT NULL"),
+    postgresql_where=sa.text("run_id IS NOT NULL"),
+)
+sa.Index(
+    "ix_audit_records_prompt",
+    audit_records.c.tenant,
+    audit_records.c.prompt_id,
+    audit_records.c.at,
+    audit_records.c.record_id,
+    sqlite_where=sa.text("prompt_id IS NOT NULL"),
+    postgresql_where=sa.text("prompt_id IS NOT NULL"),
+)
+sa.Index("ix_audit_records_page", audit_records.c.tenant, audit_records.c.at, audit_records.c.record_id)
 
 # Where each tenant's chain stands; its row's lock is the sealer's lease.
 audit_heads: Final = sa.Table(
@@ -390,6 +412,22 @@ tombstones: Final = sa.Table(
     _text("summary_json"),
 )
 sa.Index("ix_tombstones_page", tombstones.c.tenant, tombstones.c.created_at, tombstones.c.run_id)
+sa.Index("ix_tombstones_pruned", tombstones.c.tenant, tombstones.c.pruned_at)
+sa.Index(
+    "ix_tombstones_emptying",
+    tombstones.c.run_id,
+    sqlite_where=sa.text("emptied_at IS NULL"),
+    postgresql_where=sa.text("emptied_at IS NULL"),
+)
+
+# Which pruned run a prompt was of, for links that are older than what they lead to.
+pruned_prompts: Final = sa.Table(
+    "pruned_prompts", metadata, _text("prompt_id", key=True), _text("run_id"), sqlite_with_rowid=False
+)
+sa.Index("ix_pruned_prompts_run", pruned_prompts.c.run_id)
+
+# Work that one process at a time should do; nothing breaks when two do it.
+leases: Final = sa.Table("leases", metadata, _text("name", key=True), _text("holder"), _number("until"))
 
 # One row per message to one address; sent at least once, by whoever takes it.
 notifications: Final = sa.Table(
@@ -414,6 +452,12 @@ sa.Index(
     postgresql_where=sa.text("wake_at IS NOT NULL"),
 )
 sa.Index("ix_notifications_prompt", notifications.c.prompt_id)
+sa.Index(
+    "ix_notifications_sent",
+    notifications.c.sent_at,
+    sqlite_where=sa.text("sent_at IS NOT NULL"),
+    postgresql_where=sa.text("sent_at IS NOT NULL"),
+)
 
 # Review links that were sent; a link decides once.
 review_links: Final = sa.Table(

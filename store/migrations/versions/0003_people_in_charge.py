@@ -17,8 +17,8 @@ depends_on = None
 _RUNS = ("root_run_id", "parent_run_id", "parent_node_id", "parent_generation", "origin_run_id", "origin_node_id")
 _PROMPTS = ("policy_json", "requester", "level", "notify_at", "delegations_json")
 _TABLES = (
-    "audit_records", "audit_heads", "audit_checkpoints", "retention_policies", "tombstones", "notifications",
-    "review_links", "signing_keys",
+    "audit_records", "audit_heads", "audit_checkpoints", "retention_policies", "tombstones", "pruned_prompts", "leases",
+    "notifications", "review_links", "signing_keys",
 )  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def _lineage() -> None:
     op.add_column("runs", _number("start_at", null=True))
     for name in ("root", "parent", "origin"):
         _partial(f"ix_runs_{name}", "runs", [f"{name}_run_id"], f"{name}_run_id IS NOT NULL")
-    _partial("ix_runs_ended", "runs", ["ended_at"], "ended_at IS NOT NULL")
+    roots = "ended_at IS NOT NULL AND parent_run_id IS NULL"
+    _partial("ix_runs_ended", "runs", ["tenant", "ended_at", "run_id"], roots)
 
 
 def _policies() -> None:
@@ -68,7 +69,10 @@ def _audit() -> None:
     )  # fmt: skip
     _partial("ux_audit_records_chain", "audit_records", ["tenant", "seq"], "seq IS NOT NULL", unique=True)
     _partial("ix_audit_records_unsealed", "audit_records", ["tenant", "at", "record_id"], "seq IS NULL")
-    op.create_index("ix_audit_records_run", "audit_records", ["tenant", "run_id"])
+    for name in ("run", "prompt"):
+        columns = ["tenant", f"{name}_id", "at", "record_id"]
+        _partial(f"ix_audit_records_{name}", "audit_records", columns, f"{name}_id IS NOT NULL")
+    op.create_index("ix_audit_records_page", "audit_records", ["tenant", "at", "record_id"])
     _table("audit_heads", ["tenant"], _text("tenant"), _number("seq"), _text("hash"))
     _table("audit_checkpoints", ["tenant", "seq"], _text("tenant"), _number("seq"), _text("hash"), _number("at"))
 
@@ -83,6 +87,15 @@ def _retention() -> None:
         _number("emptied_at", null=True), _text("summary_json"),
     )  # fmt: skip
     op.create_index("ix_tombstones_page", "tombstones", ["tenant", "created_at", "run_id"])
+    op.create_index("ix_tombstones_pruned", "tombstones", ["tenant", "pruned_at"])
+    _partial("ix_tombstones_emptying", "tombstones", ["run_id"], "emptied_at IS NULL")
+    op.create_table(
+        "pruned_prompts", _text("prompt_id"), _text("run_id"),
+        sa.PrimaryKeyConstraint("prompt_id", name=op.f("pk_pruned_prompts")), sqlite_with_rowid=False,
+    )  # fmt: skip
+    op.create_index("ix_pruned_prompts_run", "pruned_prompts", ["run_id"])
+    _table("leases", ["name"], _text("name"), _text("holder"), _number("until"))
+    op.create_index("ix_run_plans_document", "run_plans", ["document"])
 
 
 def _telling() -> None:
@@ -93,6 +106,7 @@ def _telling() -> None:
     )  # fmt: skip
     _partial("ix_notifications_due", "notifications", ["wake_at"], "wake_at IS NOT NULL")
     op.create_index("ix_notifications_prompt", "notifications", ["prompt_id"])
+    _partial("ix_notifications_sent", "notifications", ["sent_at"], "sent_at IS NOT NULL")
     _table(
         "review_links", ["link_id"], _text("link_id"), _text("tenant"), _text("prompt_id"), _text("subject"),
         _text("roles_json"), _text("groups_json"), _number("expires_at"), _number("used_at", null=True),
@@ -112,6 +126,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in reversed(_TABLES):
         op.drop_table(name)
+    op.drop_index("ix_run_plans_document", "run_plans")
     op.drop_index("ix_prompts_notify", "prompts")
     for name in _PROMPTS:
         op.drop_column("prompts", name)
