@@ -1,32 +1,27 @@
-"""The rules of deciding, as pure functions: who may, with what, when it is settled, what a timeout does (H2-H4).
+"""The rules of deciding, as pure functions: when a prompt is settled, and what its clock does (H3, H4).
 
-The rules, in one place:
+Who may decide is in ``hitl/standing.py``, what a decision may say in ``contracts/answers.py``. The rules here:
 
-- Without assignees a prompt belongs to operators. Any listed user, role or group suffices.
-- Only an action that the prompt offers counts, and only ``edit``, ``answer`` and ``choose`` carry an answer.
 - A person has one vote and keeps it. The same vote sent again changes nothing and is no error.
-- ``reject`` and ``request_changes`` are vetoes: one settles the prompt, whatever the quorum.
+- With ``veto``, ``reject`` and ``request_changes`` settle the prompt, whatever the quorum; without it they are votes.
 - Any other vote counts together with those of other people that say exactly the same, action and answer; the prompt
   settles when ``quorum`` people said the same. Two people who edited differently have not agreed on anything.
-- A timeout is explicit and fails closed: it acts as ``approve`` or ``reject`` only where the policy says so and the
-  prompt offers that action; otherwise the prompt expires. The quorum is about people: an explicit ``approve`` holds.
+- A timeout is explicit and fails closed: it acts as ``approve``, ``reject`` or with the default answer only where the
+  policy says so, the prompt offers that action and the answer fits; otherwise the prompt expires. The quorum is about
+  people: an explicit ``approve`` holds.
+- An escalation asks other people, with a time of their own; what was voted before stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
-from contracts.access import Principal
-from contracts.errors import ActionNotAllowed, AnswerInvalid, ErrorItem, NotAssigned
-from contracts.prompts import ACTIONS_WITH_ANSWER, OPERATORS, Assignees, DecisionInput
-from contracts.wire import MAX_DEPTH, deep_place, has_nul
+from contracts.answers import DecisionForm, canonical
+from contracts.prompts import OPERATORS, Assignees, PromptPolicy
 
 VETOES: Final = frozenset({"reject", "request_changes"})
-MAX_ANSWER_BYTES: Final = 1024 * 1024
 TIMER: Final = "system:timeout"
 TIMER_CHANNEL: Final = "timer"
 
@@ -45,71 +40,10 @@ class Say:
         return (self.action, self.answer)
 
 
-def canonical(answer: Any) -> bytes:
-    """Return an answer as JSON with sorted keys, so that equal answers are equal bytes; AnswerInvalid if it is none."""
-    try:
-        text = orjson.dumps(answer, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as error:
-        raise refused_answer("not_json", f"The answer is not JSON that can be stored: {error}.") from error
-    if len(text) > MAX_ANSWER_BYTES:
-        raise refused_answer("too_large", f"The answer has {len(text)} bytes; at most {MAX_ANSWER_BYTES} are taken.")
-    return text
-
-
-def refused_answer(code: str, message: str) -> AnswerInvalid:
-    """Return the error for an answer that is refused as a whole."""
-    return AnswerInvalid(message, errors=[ErrorItem("/answer", code, message)])
-
-
-def may_decide(principal: Principal, assignees: Assignees) -> bool:
-    """Say whether the principal is one of the assignees; an empty list means operators."""
-    wanted = OPERATORS if assignees.nobody else assignees
-    return (
-        principal.subject in wanted.users
-        or not principal.roles.isdisjoint(wanted.roles)
-        or not principal.groups.isdisjoint(wanted.groups)
-    )
-
-
-def check_assigned(principal: Principal, assignees: Assignees) -> None:
-    """Raise NotAssigned unless the principal may decide."""
-    if not may_decide(principal, assignees):
-        raise NotAssigned(assignees=(OPERATORS if assignees.nobody else assignees).model_dump())
-
-
-def check_action(action: str, offered: Sequence[str]) -> None:
-    """Raise ActionNotAllowed, listing what is offered, for any other action."""
-    if action not in offered:
-        raise ActionNotAllowed(f"This prompt offers {', '.join(offered)}; not {action}.", actions=list(offered))
-
-
-def read_answer(decision: DecisionInput) -> bytes | None:
-    """Return the answer as canonical JSON, None for an action that takes none.
-
-    A null is an answer where one is taken, and nothing where none is. Raises AnswerInvalid when an answer is missing,
-    not wanted, not storable or too large.
-    """
-    if decision.comment is not None and has_nul(decision.comment):
-        raise AnswerInvalid(
-            "NUL characters are refused.", errors=[ErrorItem("/comment", "nul", "Holds a NUL character.")]
-        )
-    if decision.action not in ACTIONS_WITH_ANSWER:
-        if decision.answer is not None:
-            raise refused_answer("not_wanted", f"{decision.action} takes no answer; to change what is shown, use edit.")
-        return None
-    if not decision.has_answer:
-        raise refused_answer("required", f"{decision.action} needs an answer.")
-    if has_nul(decision.answer):
-        raise refused_answer("nul", "Holds a NUL character: no database stores it.")
-    if deep_place(decision.answer) is not None:
-        raise refused_answer("too_deep", f"Nested over {MAX_DEPTH} levels.")
-    return canonical(decision.answer)
-
-
-def winner(votes: Sequence[Say], quorum: int) -> Say | None:
+def winner(votes: Sequence[Say], quorum: int, *, veto: bool = True) -> Say | None:
     """Return the vote that settles the prompt, None while it stays open; ``votes`` in the order they were cast."""
     for index, vote in enumerate(votes):
-        if vote.action in VETOES:
+        if veto and vote.action in VETOES:
             return vote
         same = {other.decided_by for other in votes[: index + 1] if other.content == vote.content}
         if len(same) >= quorum:
@@ -122,16 +56,45 @@ class Ending:
     """What happens at the due time: ``action`` is decided by the timer, None lets the prompt expire."""
 
     action: str | None
+    answer: bytes | None = None
 
 
 EXPIRES: Final = Ending(None)
 
 
-def at_timeout(on_timeout: str, offered: Collection[str]) -> Ending:
-    """Return what a prompt's due time does; ``wait`` never comes here.
+def at_timeout(on_timeout: str, form: DecisionForm, default_answer: Any = None) -> Ending:
+    """Return what a prompt's due time does; ``wait`` and ``escalate`` never come here.
 
     A question, a choice, a repair or an effect check cannot be approved by a clock: they expire.
     """
-    if on_timeout in ("approve", "reject") and on_timeout in offered:
+    if on_timeout in ("approve", "reject") and on_timeout in form.actions:
         return Ending(on_timeout)
+    if on_timeout == "default" and form.fits(default_answer):
+        return Ending(form.answering, canonical(default_answer))
     return EXPIRES
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated:
+    """Who is asked next, until when (ms, None: for ever), and what the clock does then."""
+
+    assignees: Assignees
+    due_at: int | None
+    on_timeout: str
+
+
+def escalated(policy: PromptPolicy, level: int, now_ms: int) -> Escalated:
+    """Return the step that follows ``level`` (0: as it was raised); the last one ends as ``after_escalation`` says."""
+    step = policy.escalation[level]
+    more = level + 1 < len(policy.escalation)
+    return Escalated(
+        assignees=OPERATORS if step.assignees.nobody else step.assignees,
+        due_at=None if step.due_seconds is None else now_ms + round(step.due_seconds * 1_000),
+        on_timeout="escalate" if more else policy.after_escalation,
+    )
+
+
+def next_reminder(policy: PromptPolicy, created_at: int, after: int) -> int | None:
+    """Return when people are reminded next, later than ``after`` (ms); None when no reminder is left."""
+    times = (created_at + round(seconds * 1_000) for seconds in policy.remind_seconds)
+    return min((at for at in times if at > after), default=None)

@@ -8,13 +8,29 @@ from typing import Any
 
 import orjson
 
+from contracts.answers import DecisionForm
 from contracts.clock import rfc3339, rfc3339_or_none
-from contracts.prompts import Assignees, Decision, Prompt, Vote
+from contracts.prompts import Assignees, Decision, Prompt, PromptPolicy, Vote
 from store.rows import DecisionRow, PromptRow
+
+
+def form_of(row: PromptRow) -> DecisionForm:
+    """Return what a stored prompt takes as a decision."""
+    return DecisionForm(row.kind, tuple(orjson.loads(row.actions_json)), orjson.loads(row.answer_schema_json))
+
+
+def policy_of(row: PromptRow) -> PromptPolicy:
+    """Return the policy that was frozen when the prompt was raised.
+
+    Who is asked, the quorum, the due time and what it does stand in the row's own columns, since an escalation moves
+    them; of the policy only the rest is read.
+    """
+    return PromptPolicy.model_validate_json(row.policy_json)
 
 
 def to_prompt(row: PromptRow, votes: Sequence[DecisionRow] = ()) -> Prompt:
     """Return the prompt as it stands on the wire; ``votes`` in the order they were cast."""
+    policy = policy_of(row)
     return Prompt(
         prompt_id=row.prompt_id,
         run_id=row.run_id,
@@ -35,6 +51,12 @@ def to_prompt(row: PromptRow, votes: Sequence[DecisionRow] = ()) -> Prompt:
         due_at=rfc3339_or_none(row.due_at),
         on_timeout=row.on_timeout,
         links={"decide": f"/api/v1/prompts/{row.prompt_id}/decisions"},
+        veto=policy.veto,
+        exclude_requester=policy.exclude_requester,
+        level=row.level,
+        delegations=[
+            {name: each[name] for name in ("from", "to", "at")} for each in orjson.loads(row.delegations_json)
+        ],
     )
 
 
@@ -52,5 +74,9 @@ def to_decision(row: DecisionRow) -> Decision:
 
 
 def wire(prompt: Prompt) -> dict[str, Any]:
-    """Return the prompt as plain JSON values."""
-    return asdict(prompt)
+    """Return the prompt as plain JSON values, with the JSON Schema of what may be posted to decide it.
+
+    Frames carry the prompt without ``decision_schema``: they are stored for ever, and it repeats the form.
+    """
+    form = DecisionForm(prompt.kind, tuple(prompt.actions), prompt.answer_schema)
+    return {**asdict(prompt), "decision_schema": form.schema()}
