@@ -87,8 +87,13 @@ class OpenAIModel:
             message = f"The model did not finish within {timeout_seconds:.0f} seconds."
             raise CapabilityError("model_unreachable", message) from error
         usage = self._priced(collected, messages)
-        text = collected.checked(structured=structure is not None)
-        value = None if structure is None else structure.unwrap(parse_value(text))
+        try:
+            text = collected.checked(structured=structure is not None)
+            value = None if structure is None else structure.unwrap(parse_value(text))
+        except CapabilityError as error:
+            # The reply is of no use, and it was paid for.
+            error.usage = usage
+            raise
         return ModelReply(text, value, usage, collected.stop)
 
     async def aclose(self) -> None:

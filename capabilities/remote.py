@@ -75,6 +75,11 @@ class RemoteCapability(CapabilityBase):
         self.spec, self._url = spec, url
         self._egress, self._seconds = egress, timeout_seconds
 
+    @property
+    def address(self) -> str:
+        """Return where it is; part of what an approval of a call is bound to (``contracts.capability.identity``)."""
+        return self._url
+
     async def run(self, bundle: Bundle, context: CallContext) -> Any:
         """Post the bundle and return a :class:`Result`, or an ambiguous ``Fail`` for a ``once`` effect.
 

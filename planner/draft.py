@@ -13,11 +13,13 @@ from contracts.answer import answer_schema
 from contracts.capability import CapabilitySpec
 from contracts.envelope import TaskEnvelope
 from contracts.errors import ErrorItem, PlanInvalid
-from contracts.plan import Binding, Edge, Estimate, Finding, Goal, KindSpec, KindTable, OutputMap, PlanNode
+from contracts.plan import Binding, Edge, Estimate, Finding, Goal, KindSpec, KindTable, OutputMap, PlanGraph, PlanNode
 from contracts.wire import Wire, read_model
+from planner.gates import GatePlace, place_of
 from planner.index import CatalogueIndex
 from planner.schemas import Schema, part
 from planner.sources import Available, available
+from planner.ungated import ungated
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class Scene:
     limits: PlanLimits
     without: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    depth: int = 0
+    """how many plans stand around this one"""
+    present: PlanGraph | None = None
+    """the plan that this one takes the place of"""
+    completed: frozenset[str] = frozenset()
+    """nodes of the run that have run; their names stay theirs"""
 
     @cached_property
     def available(self) -> Available:
@@ -51,6 +59,18 @@ class Scene:
         """Return the schema of the whole answer."""
         facets = {facet.name: facet.schema for facet in self.index.catalogue.facets}
         return answer_schema(self.envelope.contract, facets)
+
+    @cached_property
+    def done(self) -> Mapping[str, PlanNode | None]:
+        """Return the nodes that have run, as they were before gates came; None for one of an earlier plan."""
+        known = {} if self.present is None else ungated(self.present, self.kinds).by_id
+        return {name: known.get(name) for name in self.completed}
+
+    @cached_property
+    def gates(self) -> Mapping[GatePlace, str]:
+        """Return the gates of the present plan: policy, place and target → node."""
+        nodes = [] if self.present is None else self.present.nodes
+        return {place_of(node): node.node_id for node in nodes if "guards" in node.own}
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
@@ -156,14 +176,26 @@ class Draft:
     def estimate(self) -> Estimate:
         """Return what the plan will take; a map counts its inner node once."""
         specs = [unit.spec for unit in self.everyone() if unit.spec is not None]
-        cost = sum(spec.cost for spec in specs)
-        return Estimate(cost=float(cost), tokens=sum(spec.tokens for spec in specs), latency_ms=self.longest()[1])
+        inside = [expected_inside(unit) for unit in self.everyone()]
+        cost = sum(spec.cost for spec in specs) + sum(one.cost for one in inside)
+        tokens = sum(spec.tokens for spec in specs) + sum(one.tokens for one in inside)
+        return Estimate(cost=float(cost), tokens=tokens, latency_ms=self.longest()[1])
+
+
+def expected_inside(unit: Unit) -> Estimate:
+    """Return what the plan inside a node will take, as it was estimated when that was checked."""
+    inside = None if unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
+    given = inside.get("estimate") if isinstance(inside, Mapping) else None
+    return _NOTHING if given is None else Estimate.model_validate(given)
+
+
+_NOTHING = Estimate()
 
 
 def latency(draft: Draft, place: int) -> int:
     """Return the milliseconds that a node is expected to take."""
     unit = draft.inner.get(place, draft.units[place])
-    return unit.spec.latency_ms if unit.spec is not None else 0
+    return unit.spec.latency_ms if unit.spec is not None else expected_inside(unit).latency_ms
 
 
 def unit_of(scene: Scene, node: PlanNode, pointer: str, place: int) -> Unit:
@@ -208,5 +240,6 @@ def inner_of(scene: Scene, unit: Unit) -> Unit | None:
     if node is None:
         return None
     inner = unit_of(scene, node, f"{unit.pointer}/node", unit.place)
-    inner.item = getattr(unit.own, "as_", None)
+    starved = unit.kind.fed is not None and getattr(unit.own, unit.kind.fed) is None
+    inner.item = None if starved else getattr(unit.own, "as_", None)
     return inner

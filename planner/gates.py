@@ -6,8 +6,9 @@ its target's output to every consumer, ``output`` comes after every sink. They c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from contracts.envelope import HitlRule, Selector
@@ -18,6 +19,13 @@ from contracts.wire import pointer_of
 _DEFAULT_KINDS: Final = frozenset({"call", "structure"})
 _LONGEST_ID: Final = 64
 _Key = tuple[str, str, str | None]
+GatePlace = tuple[str | None, str | None, str | None]
+"""A gate's policy, what it guards, and its target."""
+
+
+def place_of(node: PlanNode) -> GatePlace:
+    """Return where a gate stands."""
+    return node.own.get("policy_id"), node.own.get("guards"), node.own.get("target")
 
 
 @dataclass(slots=True)
@@ -37,6 +45,10 @@ class Gated:
     chained: set[str] = field(default_factory=set)
     """gates that show a target's own output"""
     findings: list[Finding] = field(default_factory=list)
+    known: Mapping[GatePlace, str] = field(default_factory=dict)
+    """names that gates had in the plan before this one, and keep"""
+    taken: frozenset[str] = frozenset()
+    """names that are somebody else's"""
 
     def add(self, start: str, end: str, condition: str | None = None) -> None:
         """Add an edge."""
@@ -49,33 +61,47 @@ class Gated:
         del self.edges[key], self.outs[key[0]][key], self.ins[key[1]][key]
 
     def gate(self, rule: HitlRule, target: str | None, inputs: Mapping[str, Binding]) -> str:
-        """Add the gate's node and return its id: the rule's, or with a number when that is taken."""
-        node_id = free_id(rule.id, self.nodes)
+        """Add the gate's node and return its id: the one it had, else the rule's, with a number when that is taken."""
+        node_id = self.known.get((rule.id, rule.when, target), "")
+        if not node_id or node_id in self.nodes:
+            node_id = free_id(rule.id, self.nodes, self.taken)
         node: dict[str, Any] = {"node_id": node_id, "kind": "ask", "inputs": dict(inputs)}
         node |= {"policy_id": rule.id, "guards": rule.when} | ({} if target is None else {"target": target})
         self.nodes[node_id] = PlanNode.model_validate(node)
         return node_id
 
 
-def free_id(wanted: str, taken: Mapping[str, Any]) -> str:
+def free_id(wanted: str, *taken: Container[str]) -> str:
     """Return ``wanted``, or the first of ``wanted_2``, ``wanted_3`` … that is free; at most 64 characters."""
-    if wanted not in taken:
+    if not any(wanted in names for names in taken):
         return wanted
-    for number in range(2, len(taken) + 3):
+    for number in count(2):
         name = f"{wanted[: _LONGEST_ID - len(str(number)) - 1]}_{number}"
-        if name not in taken:
+        if not any(name in names for names in taken):
             return name
-    raise AssertionError("there are more free names than taken ones")
+    raise AssertionError("there is always another number")
 
 
 def place_gates(
-    rules: Sequence[HitlRule], kinds: KindTable, nodes: Sequence[PlanNode], edges: Sequence[Edge], output: OutputMap
+    rules: Sequence[HitlRule],
+    kinds: KindTable,
+    nodes: Sequence[PlanNode],
+    edges: Sequence[Edge],
+    output: OutputMap,
+    *,
+    known: Mapping[GatePlace, str] | None = None,
+    taken: frozenset[str] = frozenset(),
 ) -> Gated:
-    """Return the graph with the gates of every rule; those that are already there are left alone."""
-    graph = Gated(kinds, {node.node_id: node for node in nodes}, output)
+    """Return the graph with the gates of every rule; those that are already there are left alone.
+
+    ``known`` gives gates the names they had in an earlier plan of the run, ``taken`` are names not to be used.
+    """
+    known = known or {}
+    names = frozenset(known.values()) | taken
+    graph = Gated(kinds, {node.node_id: node for node in nodes}, output, known=known, taken=names)
     for edge in edges:
         graph.add(edge.from_, edge.to, edge.condition)
-    there = {(node.own.get("policy_id"), node.own.get("guards"), node.own.get("target")) for node in nodes}
+    there = {place_of(node) for node in nodes}
     for place, rule in enumerate(rules):
         if rule.when in ("before", "after"):
             _around(graph, rule, place, nodes, there)
@@ -151,11 +177,12 @@ def _matches(selector: Selector | None, node: PlanNode) -> bool:
 
 def _before(graph: Gated, rule: HitlRule, target: str) -> None:
     node = graph.nodes[target]
-    over = node.own.get("over")
-    shown = dict(node.inputs) | ({} if over is None else {"over": Binding.model_validate(over)})
+    fed = graph.kinds[node.kind].fed or ""
+    over = node.own.get(fed)
+    shown = dict(node.inputs) | ({} if over is None else {fed: Binding.model_validate(over)})
     gate = graph.gate(rule, target, shown)
     edited = {name: Binding(node_id=gate, pointer=pointer_of([name])) for name in node.inputs}
-    own = {} if over is None else {"over": {"node_id": gate, "pointer": "/over"}}
+    own = {} if over is None else {fed: {"node_id": gate, "pointer": pointer_of([fed])}}
     graph.nodes[target] = _with(node, inputs=edited, own=own)
     for key, edge in list(graph.ins.get(target, {}).items()):
         graph.remove(key)
@@ -199,9 +226,9 @@ def _reread(graph: Gated, node: PlanNode) -> PlanNode:
     inputs = {name: _passed(bound, graph.tails) for name, bound in node.inputs.items()}
     own: dict[str, Any] = {}
     for name, value in node.own.items():
-        if name in ("policy_id", "guards", "target", "prompt"):
+        if name in ("policy_id", "guards", "target", "prompt", "plan"):
             continue
-        if name == "condition" and isinstance(value, str):
+        if name in ("condition", "until", "while") and isinstance(value, str):
             changed: Any = _renamed(value, graph.tails)
         else:
             changed = _redirected(_rebound(value, graph.tails), graph.entries if _leads(graph.kinds, node) else {})
@@ -225,7 +252,8 @@ def _rebound(value: Any, tails: Mapping[str, str]) -> Any:
         return [_rebound(item, tails) for item in value]
     if not isinstance(value, dict):
         return value
-    changed = {key: _rebound(item, tails) for key, item in value.items()}
+    # A plan inside has nodes of its own.
+    changed = {key: item if key == "plan" else _rebound(item, tails) for key, item in value.items()}
     if "kind" not in value and value.get("node_id") in tails:
         changed["node_id"] = tails[value["node_id"]]
     return changed

@@ -11,13 +11,14 @@ import orjson
 
 from contracts.capability import Catalogue
 from contracts.envelope import TaskEnvelope
-from contracts.plan import KindTable
+from contracts.plan import KindTable, PlanGraph
 from contracts.ports import Planned, Reconsider, Unplannable
 from planner.draft import PlanLimits, Scene
 from planner.index import CatalogueIndex
 from planner.sealing import sealed
 from planner.solve import search_plan
 from planner.submitted import draft_of, read_plan
+from planner.subplans import with_subplans
 
 CACHED_PLANS: Final = 512
 NOTHING: Final = Reconsider(round=1)
@@ -46,26 +47,39 @@ class SearchPlanner:
         if envelope.workflow is not None and envelope.workflow.plan is not None:
             return self.check(envelope.workflow.plan, envelope, at="/workflow/plan")
         again = reconsider or NOTHING
-        index = self._indexed()
-        key = _key(envelope, "plan", sorted(again.without), again.notes)
+        self._indexed()
+        key = _key(envelope, "plan", sorted(again.without), again.notes, *_of_run(again.present, again.completed))
         known = self._recall(key)
         if known is None:
-            scene = Scene(envelope, index, self._kinds, self._limits, again.without, again.notes)
-            known = search_plan(scene)
+            known = search_plan(self.scene(envelope, again))
             self._keep(key, known)
         return known
 
-    def check(self, plan: Any, envelope: TaskEnvelope, at: str = "") -> Planned | Unplannable:
+    def check(
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+    ) -> Planned | Unplannable:
         """Complete, gate, validate and seal a plan's JSON; every broken place becomes a finding."""
-        index = self._indexed()
-        key = _key(envelope, "check", plan, at)
+        self._indexed()
+        key = _key(envelope, "check", plan, at, *_of_run(present, frozenset()))
         known = self._recall(key)
         if known is not None:
             return known
-        scene = Scene(envelope, index, self._kinds, self._limits)
-        answer = check_plan(plan, scene, at)
+        answer = check_plan(plan, self.scene(envelope, Reconsider(round=1, present=present)), at)
         self._keep(key, answer)
         return answer
+
+    def scene(self, envelope: TaskEnvelope, reconsider: Reconsider = NOTHING) -> Scene:
+        """Return everything that a plan for the envelope is made from now."""
+        return Scene(
+            envelope,
+            self._indexed(),
+            self._kinds,
+            self._limits,
+            reconsider.without,
+            reconsider.notes,
+            present=reconsider.present,
+            completed=reconsider.completed,
+        )
 
     def _indexed(self) -> CatalogueIndex:
         """Return the index of the present catalogue; a new catalogue forgets every answer."""
@@ -111,10 +125,17 @@ def _key(envelope: TaskEnvelope, *rest: Any) -> bytes | None:
         return None
 
 
+def _of_run(present: PlanGraph | None, completed: frozenset[str]) -> tuple[str, list[str]]:
+    """Return what an answer depends on of the run that it is for."""
+    return ("" if present is None else present.plan_hash), sorted(completed)
+
+
 def check_plan(plan: Any, scene: Scene, at: str) -> Planned | Unplannable:
     """Check a plan's JSON against a scene."""
     read = read_plan(plan, at)
     if isinstance(read, tuple):
         return Unplannable(read)
-    draft = draft_of(read, scene, at)
+    whole, found = with_subplans(read, scene, at, check_plan)
+    draft = draft_of(whole, scene, at)
+    draft.derived += found
     return sealed(draft, "submitted", read.plan_version)

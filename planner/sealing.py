@@ -19,7 +19,7 @@ def sealed(draft: Draft, strategy: str, version: int = 1) -> Planned | Unplannab
     nodes, edges, output = [unit.node for unit in draft.units], draft.edges, draft.output
     rules = scene.envelope.policies.gates()
     if rules:
-        gated = place_gates(rules, scene.kinds, nodes, edges, output)
+        gated = place_gates(rules, scene.kinds, nodes, edges, output, known=scene.gates, taken=scene.completed)
         findings += gated.findings
         if any(finding.severity == "error" for finding in gated.findings):
             return Unplannable(tuple(findings))

@@ -41,7 +41,7 @@ class Problem:
 
 def search_plan(scene: Scene) -> Planned | Unplannable:
     """Return the best plan for the envelope, or why there is none."""
-    problem = _problem(scene)
+    problem = pose(scene)
     if any(finding.severity == "error" for finding in problem.findings):
         return Unplannable(tuple(problem.findings))
     if problem.goals and all(goal.source is not None for goal in problem.goals):
@@ -59,7 +59,8 @@ def search_plan(scene: Scene) -> Planned | Unplannable:
     return _first_sound(problem, found)
 
 
-def _problem(scene: Scene) -> Problem:
+def pose(scene: Scene) -> Problem:
+    """Return the question worked out as far as the facets: goals, counts, and what is wrong with the envelope."""
     goals, optional = wants(scene)
     shop = open_workshop(scene)
     problem = Problem(scene, shop, goals, optional, findings=list(unknown_selection(scene)))

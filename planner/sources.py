@@ -43,7 +43,7 @@ class Available:
 def sources(envelope: TaskEnvelope) -> Iterator[Source]:
     """Yield every source in order of precedence: inputs first, documents last."""
     for key, value in envelope.inputs.items():
-        yield Source(key, pointer_of(["inputs", key]), value)
+        yield Source(key, pointer_of(["inputs", key]), value, known=value is not UNKNOWN)
     yield Source("objective", OBJECTIVE, envelope.objective, given=False)
     if envelope.special_instructions:
         yield Source("special_instructions", "/special_instructions", list(envelope.special_instructions), given=False)
@@ -71,12 +71,24 @@ def available(envelope: TaskEnvelope, index: CatalogueIndex) -> Available:
     return found
 
 
+class Unknown:
+    """Stands for an input of a child run, whose value is only there once it runs."""
+
+
+UNKNOWN: Final = Unknown()
+
+
 _WHOLE: Final = {"inputs", "constraints", "metadata"}
 
 
 def resolve(envelope: TaskEnvelope, pointer: str) -> Any:
-    """Return what an envelope pointer names; raises ``KeyError`` when nothing is there."""
+    """Return what an envelope pointer names; raises ``KeyError`` when nothing is there.
+
+    At and below an input that only the run will know this is :data:`UNKNOWN`.
+    """
     head, _, rest = pointer[1:].partition("/")
+    if head == "inputs" and _is_unknown(envelope, rest.partition("/")[0]):
+        return UNKNOWN
     below = f"/{rest}" if rest or pointer.endswith("/") else ""
     if head in _WHOLE:
         return resolve_pointer(getattr(envelope, head), below)
@@ -85,3 +97,7 @@ def resolve(envelope: TaskEnvelope, pointer: str) -> Any:
     if head == "special_instructions":
         return resolve_pointer(list(envelope.special_instructions), below)
     return resolve_pointer(envelope.model_dump(mode="json"), pointer)
+
+
+def _is_unknown(envelope: TaskEnvelope, token: str) -> bool:
+    return envelope.inputs.get(token.replace("~1", "/").replace("~0", "~")) is UNKNOWN

@@ -71,7 +71,7 @@ def _complete(draft: Draft, unit: Unit, ways: dict[str, list[str]]) -> None:
     """Fill in what the node leaves open; what it says itself stays, except effects, which are the capability's."""
     node, spec, policies = unit.node, unit.spec, draft.scene.envelope.policies
     update: dict[str, Any] = {}
-    if node.kind != "ask":
+    if node.kind != "ask" and not (unit.kind is not None and unit.kind.waits):
         if node.max_attempts is None:
             update["max_attempts"] = policies.retry.max_attempts
         if node.timeout_seconds is None:
@@ -130,14 +130,19 @@ def _from_envelope(draft: Draft, facet: str) -> Binding | None:
 
 
 def _enclose(unit: Unit, inner: Unit) -> None:
-    """Write the completed inner node back into its map, and let the map promise a list of what it makes."""
+    """Write the completed inner node back into its map or loop, and let that promise what comes of it."""
     shown = inner.node.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if inner.node.inputs:
+        # A literal null is a value.
+        given = inner.node.inputs.items()
+        shown["inputs"] = {name: bound.model_dump(mode="json", exclude_unset=True) for name, bound in given}
     if "node_id" not in unit.node.own["node"]:
         shown.pop("node_id", None)
     update: dict[str, Any] = {"node": shown, "effects": inner.node.effects}
     made = inner.node.output
     if unit.node.output is None and made is not None and made.schema_ is not None:
-        update["output"] = NodeOutput(schema_={"type": "array", "items": made.schema_})
+        lists = unit.kind is None or unit.kind.lists(unit.own)
+        update["output"] = NodeOutput(schema_={"type": "array", "items": made.schema_} if lists else made.schema_)
     unit.node = unit.node.model_copy(update=update)
 
 
@@ -236,9 +241,9 @@ def unused_inputs(nodes: Iterable[PlanNode], bound: Iterable[Binding], scene: Sc
 
 def _bindings(node: PlanNode) -> Iterator[Binding]:
     yield from node.inputs.values()
-    over = node.own.get("over")
-    if isinstance(over, dict):
-        yield Binding.model_validate(over)
+    for fed in ("over", "initial"):
+        if isinstance(node.own.get(fed), dict):
+            yield Binding.model_validate(node.own[fed])
     inner = node.own.get("node")
     for bound in inner.get("inputs", {}).values() if isinstance(inner, dict) else ():
         yield Binding.model_validate(bound)

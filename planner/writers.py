@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from contracts.plan import Binding, Fallback, NodeOutput, PlanNode
+from contracts.plan import Binding, Fallback, NodeOutput, PlanNode, definition
 from contracts.wire import pointer_of
 from planner.draft import Scene
 from planner.gates import free_id
@@ -49,13 +49,23 @@ class Build:
         common: dict[str, Any] = {
             "max_attempts": policies.retry.max_attempts,
             "timeout_seconds": policies.timeouts.node_seconds,
-            "fallback": _fallback(self.scene),
+            "fallback": fallback_of(self.scene),
         }
-        self.nodes[node_id] = PlanNode.model_validate({"node_id": node_id, "kind": kind, **common, **rest})
+        node = PlanNode.model_validate({"node_id": node_id, "kind": kind, **common, **rest})
+        ran = self.scene.done
+        if node_id in ran and not _same(node, ran[node_id]):
+            # What has run keeps its name; this is other work.
+            node_id = free_id(node_name(wanted), self.nodes, ran)
+            node = node.model_copy(update={"node_id": node_id})
+        self.nodes[node_id] = node
         return node_id
 
 
-def _fallback(scene: Scene) -> Fallback:
+def _same(node: PlanNode, ran: PlanNode | None) -> bool:
+    return ran is not None and definition(node) == definition(ran)
+
+
+def fallback_of(scene: Scene) -> Fallback:
     """People take over a failed node where the envelope names people who watch the run."""
     policies = scene.envelope.policies
     return "hitl" if policies.gates() and policies.on_output_invalid == "ask" else "abort"

@@ -10,7 +10,7 @@ from contracts.wire import pointer_of
 from planner.draft import Draft, Scene, Unit
 from planner.fit import fit
 from planner.schemas import follow, part, required, says_nothing
-from planner.sources import resolve
+from planner.sources import UNKNOWN, resolve
 
 COUNT: Final = "count"
 """The parameter by which a batch capability is told how many items to make."""
@@ -82,7 +82,7 @@ def _binding(draft: Draft, unit: Unit, name: str, facet: str, bound: Binding) ->
         value = bound.value if bound.from_ is None else resolve(draft.scene.envelope, bound.from_)
     except KeyError:
         return
-    if bound.from_ is not None and bound.from_.startswith("/context/documents/"):
+    if value is UNKNOWN or (bound.from_ is not None and bound.from_.startswith("/context/documents/")):
         return
     if not draft.scene.index.accepts(facet, value):
         code = "incompatible_binding" if bound.from_ is None else "input_mismatch"
@@ -126,7 +126,7 @@ def maps(draft: Draft) -> Iterator[Finding]:
                 value = over.value if over.from_ is None else resolve(draft.scene.envelope, over.from_)
             except KeyError:
                 continue
-            listed = isinstance(value, list)
+            listed = isinstance(value, list) or value is UNKNOWN
         if not listed:
             yield unit.finding("capability", "not_a_list", "A map runs over a list; this is none.", "/over")
 

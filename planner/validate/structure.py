@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from contracts.expressions import ExpressionRefused, compile_cel, compile_jsonata
-from contracts.plan import Binding, Finding
+from contracts.plan import RUN_ROOT, Binding, Finding
 from contracts.wire import pointer_of
 from planner.draft import Draft, Unit
 from planner.sources import resolve
+
+CALLBACKS: Final = f"{RUN_ROOT}callbacks/"
 
 
 def duplicate_ids(draft: Draft) -> Iterator[Finding]:
@@ -68,9 +70,9 @@ def references(draft: Draft) -> Iterator[Finding]:
                 yield from _binding(draft, unit, bound, pointer_of(["inputs", name]), _is_optional(unit, name))
         if unit.kind is None or unit.own is None:
             continue
-        over = getattr(unit.own, "over", None)
-        if isinstance(over, Binding) and over.from_ is not None:
-            yield from _binding(draft, unit, over, "/over", optional=False)
+        fed = getattr(unit.own, unit.kind.fed, None) if unit.kind.fed is not None else None
+        if isinstance(fed, Binding) and fed.from_ is not None:
+            yield from _binding(draft, unit, fed, f"/{unit.kind.fed}", optional=False)
         for name in (*unit.kind.references(unit.node, unit.own), *unit.kind.targets(unit.node, unit.own)):
             if name not in draft.by_id:
                 yield unit.finding("structure", "dangling_reference", f"There is no node {name!r}.")
@@ -84,13 +86,38 @@ def _is_optional(unit: Unit, name: str) -> bool:
 def _binding(draft: Draft, unit: Unit, bound: Binding, below: str, optional: bool) -> Iterator[Finding]:
     if bound.node_id is not None and bound.node_id not in draft.by_id:
         yield unit.finding("structure", "dangling_reference", f"There is no node {bound.node_id!r}.", below)
-    if bound.from_ is None:
-        return
+    missing = None if bound.from_ is None else _missing(draft, bound.from_)
+    if missing is not None:
+        found = unit.finding("structure", *missing, below)
+        harmless = optional and found.code == "dangling_input"
+        yield found.model_copy(update={"severity": "warning"}) if harmless else found
+
+
+def _missing(draft: Draft, pointer: str) -> tuple[str, str] | None:
+    """Return a code and why, when an envelope pointer leads nowhere."""
+    if f"{pointer}/".startswith(RUN_ROOT):
+        return _missing_of_run(draft, pointer)
     try:
-        resolve(draft.scene.envelope, bound.from_)
+        resolve(draft.scene.envelope, pointer)
     except KeyError:
-        found = unit.finding("structure", "dangling_input", f"The envelope has nothing at {bound.from_!r}.", below)
-        yield found.model_copy(update={"severity": "warning"}) if optional else found
+        return "dangling_input", f"The envelope has nothing at {pointer!r}."
+    return None
+
+
+def _missing_of_run(draft: Draft, pointer: str) -> tuple[str, str] | None:
+    """Return what is wrong with a pointer about the run: its id, or the address of a node that is called back."""
+    of_callback = pointer.removeprefix(CALLBACKS)
+    if pointer == f"{RUN_ROOT}id":
+        return None
+    if of_callback == pointer:
+        return "dangling_reference", f"{RUN_ROOT} holds id and callbacks/<node_id>, not {pointer!r}."
+    place = draft.by_id.get(of_callback)
+    if place is None:
+        return "dangling_reference", f"There is no node {of_callback!r}."
+    kind = draft.units[place].kind
+    if kind is None or not kind.called_back:
+        return "not_called_back", f"{of_callback!r} is no node that is called back."
+    return None
 
 
 def output_map(draft: Draft) -> Iterator[Finding]:
@@ -103,12 +130,9 @@ def output_map(draft: Draft) -> Iterator[Finding]:
         if bound.node_id is not None and bound.node_id not in draft.by_id:
             message = f"There is no node {bound.node_id!r}."
             yield Finding(layer="structure", code="dangling_reference", message=message, pointer=at)
-        if bound.from_ is not None:
-            try:
-                resolve(draft.scene.envelope, bound.from_)
-            except KeyError:
-                message = f"The envelope has nothing at {bound.from_!r}."
-                yield Finding(layer="structure", code="dangling_input", message=message, pointer=at)
+        missing = None if bound.from_ is None else _missing(draft, bound.from_)
+        if missing is not None:
+            yield Finding(layer="structure", code=missing[0], message=missing[1], pointer=at)
 
 
 def cycles(draft: Draft) -> Iterator[Finding]:
