@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 from contracts.events import HitlResolved, ValidationFailed
-from contracts.lifecycle import NodeStatus
-from engine import replan
-from engine.asking import OUTPUT_REPAIR, ask_repair, bound_hash
-from engine.failures import fail_node, record
-from engine.frontier import node_ended
+from contracts.lifecycle import NodeStatus, PromptStatus
+from engine import replan, rules
+from engine.approvals import digest
+from engine.asking import OUTPUT_REPAIR, ask_repair
+from engine.failures import fail_node, record, try_again
+from engine.finish import unmet
+from engine.frontier import node_ended, proceed
 from engine.signals import Decided
 from engine.state import NodeState, OpenPrompt
 from engine.turn import Turn
 
 APPLIED, SUPERSEDED = "applied", "superseded"
+_CAUSES: Final[Mapping[str, str]] = {PromptStatus.EXPIRED: "prompt_expired", PromptStatus.WITHDRAWN: "withdrawn"}
+"""why a run goes on when its prompt ended without a decision"""
 
 
 def decided(turn: Turn, signal: Decided) -> None:
-    """Apply a settled or expired prompt; one that is no longer open changes nothing."""
+    """Apply a settled, expired or withdrawn prompt; one that is no longer open changes nothing."""
+    turn.state.alarms.pop(signal.prompt_id, None)
     prompt = turn.state.prompts.pop(signal.prompt_id, None)
     turn.out.answered.append((signal.signal_id, APPLIED if prompt else SUPERSEDED))
     if prompt is None:
@@ -28,12 +34,22 @@ def decided(turn: Turn, signal: Decided) -> None:
     node.prompt_id = node.asked = None
     turn.touch(node)
     turn.emit(HitlResolved(prompt.prompt_id, signal.status, signal.decision), prompt.node_id)
-    turn.resume("decision" if signal.decision is not None else "prompt_expired")
-    if signal.decision is None:
-        message = "Nobody decided in time."
-        fail_node(turn, node, "prompt_expired", message, "prompt_expired", retryable=False)
-        return
-    _act(turn, node, prompt, signal.decision)
+    turn.resume(_CAUSES.get(signal.status, "decision") if signal.decision is None else "decision")
+    if signal.status == PromptStatus.EXPIRED:
+        fired = rules.timed_out(turn, node, optional=False)
+        kept = {"what": "prompt", "prompt": asdict(prompt), "decision": signal.decision}
+        if turn.ended() or fired.put_off(kept):
+            return
+    if signal.decision is not None:
+        _act(turn, node, prompt, signal.decision)
+    elif signal.status == PromptStatus.WITHDRAWN:
+        fail_node(turn, node, "prompt_withdrawn", "The question was taken back.", retryable=False)
+    else:
+        _expired(turn, node)
+
+
+def _expired(turn: Turn, node: NodeState) -> None:
+    fail_node(turn, node, "prompt_expired", "Nobody decided in time.", "prompt_expired", retryable=False)
 
 
 def _act(turn: Turn, node: NodeState, prompt: OpenPrompt, decision: Mapping[str, Any]) -> None:
@@ -43,6 +59,8 @@ def _act(turn: Turn, node: NodeState, prompt: OpenPrompt, decision: Mapping[str,
             f" {decision['comment']}" if decision.get("comment") else ""
         )
         fail_node(turn, node, "rejected", message, "rejected", retryable=False)
+    elif prompt.purpose == rules.HELD:
+        _let_go_on(turn, node, decision)
     elif prompt.purpose == "resume":
         _resume(turn, node, prompt, answer if action != "approve" else prompt.proposed)
     elif prompt.purpose == "effect":
@@ -52,7 +70,7 @@ def _act(turn: Turn, node: NodeState, prompt: OpenPrompt, decision: Mapping[str,
     elif action == "request_changes" or (action == "edit" and prompt.kind == "plan_review"):
         _change_plan(turn, node, action, answer, decision)
     else:
-        _answer(turn, node, prompt.proposed if action == "approve" else answer)
+        _answer(turn, node, prompt.proposed if action == "approve" else answer, prompt)
 
 
 def _resume(turn: Turn, node: NodeState, prompt: OpenPrompt, answer: Any) -> None:
@@ -89,18 +107,19 @@ def _capability(turn: Turn, node: NodeState, answer: Any) -> None:
 
 def _change_plan(turn: Turn, node: NodeState, action: str, answer: Any, decision: Mapping[str, Any]) -> None:
     """A reviewer edited the plan or asked for changes; bounded like every replan."""
-    if turn.state.ledger.round >= turn.world.max_rounds:
+    if not replan.rounds_left(turn):
         fail_node(turn, node, "too_many_rounds", "The plan was sent back too often.", "rejected", retryable=False)
         return
     note = (decision.get("comment") or "",) if action == "request_changes" else ()
     turn.move(node, NodeStatus.READY)
     reason = note[0] if note else "Edited by a reviewer."
-    replan.ask_again(turn, None, author=str(decision["decided_by"]), reason=reason, notes=note)
+    strategy = "search" if action == "edit" else None
+    replan.ask_again(turn, None, author=str(decision["decided_by"]), reason=reason, notes=note, strategy=strategy)
     if action == "edit":
         replan.edited(turn, answer, node.node_id)
 
 
-def _answer(turn: Turn, node: NodeState, output: Any) -> None:
+def _answer(turn: Turn, node: NodeState, output: Any, prompt: OpenPrompt | None = None) -> None:
     """The answer is the node's output; of a repaired whole it is the run's."""
     if node.node_id == OUTPUT_REPAIR:
         turn.complete(node, output)
@@ -114,14 +133,45 @@ def _answer(turn: Turn, node: NodeState, output: Any) -> None:
         turn.emit(ValidationFailed("node_output", node.attempt, findings), node.node_id)
         ask_repair(turn, node, output, contract.shown, f"The answer does not fit {node.node_id}. Please repair it.")
         return
-    if node.step.guards == "before":
-        node.approved = approval_hash(turn, node, output)
+    if node.step.guards == "before" and prompt is not None:
+        node.approved = digest(turn.state, node.step.own.target, output)
+    if node.step.guards is not None:
+        turn.state.ledger.again.pop(node.node_id, None)
     turn.complete(node, output)
     node_ended(turn, node)
 
 
-def approval_hash(turn: Turn, gate: NodeState, inputs: Any) -> str:
-    """Return the hash of what was approved for the gate's target (H5)."""
-    target = turn.state.plan.steps[gate.step.own.target].node
-    names = ("over",) if target.kind == "map" else target.inputs
-    return bound_hash({name: inputs[name] for name in names if name in inputs}, target)
+def _let_go_on(turn: Turn, node: NodeState, decision: Mapping[str, Any]) -> None:
+    """People let go on what a runtime rule had wait; another rule's question about the same keeps it waiting."""
+    state = turn.state
+    turn.complete(node, {"action": decision["action"], "decided_by": decision["decided_by"]})
+    state.stops.discard(node.node_id)
+    asking = [state.nodes[prompt.node_id] for prompt in state.prompts.values()]
+    if any(other.rule is not None and other.holds == node.holds for other in asking):
+        return
+    held, kept = state.nodes.get(node.holds or ""), node.then or {}
+    if held is None:
+        if kept.get("what") == "answer":
+            unmet(turn)
+    elif held.ended:
+        proceed(turn, held)
+        if held.step.recorded:
+            turn.rewrite(held)
+    else:
+        held.asked = None
+        turn.touch(held)
+        _take_up(turn, held, kept)
+
+
+def _take_up(turn: Turn, node: NodeState, kept: Mapping[str, Any]) -> None:
+    """Go on with a node that waited for a rule's question: what the clock decided is done, what failed tried again."""
+    if kept["what"] == "attempt":
+        try_again(turn, node, kept)
+        return
+    prompt = OpenPrompt(**kept["prompt"])
+    if kept["decision"] is not None:
+        _act(turn, node, prompt, kept["decision"])
+    elif node.step.kind.spec.name == "ask" and prompt.purpose in ("answer", "plan"):
+        turn.make_ready(node)
+    else:
+        _expired(turn, node)

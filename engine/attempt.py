@@ -15,19 +15,19 @@ import orjson
 import structlog
 from pocketflow import AsyncNode
 
-from contracts.capability import Bundle, CapabilityDirectory
+from contracts.capability import Bundle, Capability, CapabilityDirectory, identity
 from contracts.outcome import Choose, Done, Fail, Outcome, Pause, Retry
 from contracts.ports import CrashPoints
 from contracts.prompts import PromptKind, PromptSpec
 from contracts.wire import MAX_DEPTH, deep_place, has_nul
-from engine.asking import bound_hash
+from engine.approvals import CHANGED, gate_of, would_run
 from engine.contract import RunContracts
-from engine.gates import gate_spec
+from engine.gates import gate_question
 from engine.kinds import BY_NAME as KINDS_BY_NAME
 from engine.kinds.base import Work
-from engine.outputs import OutputsView, bind
+from engine.outputs import OutputsView
 from engine.signals import Report
-from engine.state import NOTHING, NodeState, RunState
+from engine.state import NodeState, RunState
 
 _log = structlog.get_logger("flex.engine")
 _KEPT_INPUT_BYTES = 64 * 1024
@@ -69,6 +69,9 @@ class Attempt:
     inputs_json: str | None = None
     purpose: str = "answer"
     covers: str | None = None
+    shown_as: str | None = None
+    late_seconds: float = 0.0
+    """how long ago a call that must not be repeated was said to begin: whoever takes over asks after its time"""
 
     def report(self, outcome: Outcome, **more: Any) -> Report:
         """Return what the machine gets to know of this attempt."""
@@ -79,6 +82,7 @@ class Attempt:
             logs=self.logs,
             purpose=self.purpose,
             covers=self.covers,
+            shown_as=self.shown_as,
             **more,
         )
 
@@ -104,8 +108,8 @@ async def attempt(shared: Attempt) -> Report:
 
 async def _tried(shared: Attempt) -> Report:
     seconds = shared.node.step.timeout_seconds
-    once = shared.node.step.node.effects == "once"
-    deadline = asyncio.timeout(seconds)
+    once = shared.node.step.once
+    deadline = asyncio.timeout(max(0.0, seconds - shared.late_seconds))
     try:
         async with deadline:
             said: Report = await _NODE.run_async(shared)
@@ -158,11 +162,9 @@ def prepare(shared: Attempt) -> Work | Report:
         ]
         if absent:
             return shared.report(Fail("input_missing", f"Required input is missing: {', '.join(sorted(absent))}."))
-    if not _approval_holds(shared):
-        return shared.report(Fail("approval_stale", "What was approved is not what would run now."))
-    proposed = None
-    if node.step.guards is not None:
-        proposed, shared.covers = gate_spec(state, node, shared.inputs, shared.contracts, shared.directory)
+    if capability is not None and not _as_approved(shared, capability):
+        return shared.report(Retry("approval_stale", CHANGED), stale=True)
+    proposed = _question(shared) if node.step.guards is not None else None
     shared.crash.reach("attempt.before_call")
     return Work(
         node=plan_node,
@@ -174,30 +176,37 @@ def prepare(shared: Attempt) -> Work | Report:
         capability=capability,
         parked=node.parked,
         proposed=proposed,
+        started_ms=node.started_at or 0,
     )
 
 
 def _bind_inputs(shared: Attempt) -> None:
     """Bind every input; a foreign callee gets a copy, so that it cannot change what another node put out."""
-    node = shared.node
-    if node.step.kind.spec.name == "map":
-        value = bind(shared.state, node.step.own.over)
-        shared.inputs = {} if value is NOTHING else {"over": value}
+    step = shared.node.step
+    bound = would_run(shared.state, step)
+    if step.kind.spec.fed is not None:
+        shared.inputs = bound
         return
-    bound = {name: bind(shared.state, binding) for name, binding in node.step.node.inputs.items()}
-    encoded = orjson.dumps({name: value for name, value in bound.items() if value is not NOTHING})
+    encoded = orjson.dumps(bound)
     shared.inputs = orjson.loads(encoded)
     if len(encoded) <= _KEPT_INPUT_BYTES:
         shared.inputs_json = encoded.decode()
 
 
-def _approval_holds(shared: Attempt) -> bool:
-    """Say whether the gate before this node, if any, approved exactly what would run now (H5)."""
-    gate_id = shared.state.plan.guarded.get(shared.node.node_id)
-    if gate_id is None:
-        return True
-    approved = shared.state.nodes[gate_id].approved
-    return approved == bound_hash(shared.inputs, shared.node.step.node, shared.node.version)
+def _as_approved(shared: Attempt, capability: Capability) -> bool:
+    """Say whether the capability is still what stood behind its name when its inputs were approved, if they were (H5).
+
+    Inputs, definition and version were compared when the node was dispatched (``engine/approvals.py``).
+    """
+    gate = shared.state.nodes.get(gate_of(shared.state, shared.node) or "")
+    return gate is None or gate.shown_as is None or gate.shown_as == identity(capability)
+
+
+def _question(shared: Attempt) -> PromptSpec:
+    """Return what a gate asks; what its approval will be bound to goes into the report."""
+    asked = gate_question(shared.state, shared.node, shared.inputs, shared.contracts, shared.directory)
+    shared.covers, shared.shown_as = asked.covers, asked.shown_as
+    return asked.spec
 
 
 def _bundle(shared: Attempt) -> Bundle:
@@ -229,7 +238,9 @@ def _missing_capability(shared: Attempt) -> Report:
     node = shared.node.step.node
     name, wanted = node.capability_id or "", shared.node.version or node.capability_version
     other = shared.directory.find(name)
-    choices = ["retry", *([f"use {other.spec.version}"] if other is not None else []), "fail"]
+    # What was approved for a map or a loop as a whole is not changed by one item.
+    fixed = shared.node.parent is not None and gate_of(shared.state, shared.node) is not None
+    choices = ["retry", *([f"use {other.spec.version}"] if other is not None and not fixed else []), "fail"]
     spec = PromptSpec(
         kind=PromptKind.CHOICE,
         question=f"{name} {wanted or ''} is not available. What shall happen?",

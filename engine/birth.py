@@ -14,11 +14,13 @@ from contracts.lifecycle import RunStatus
 from contracts.ports import Planned, Unplannable
 from contracts.schema import CompiledSchema
 from engine.machine import Machine
+from engine.planning import UNPLANNED, open_question
 from engine.record import Draft, ledger_json, plan_row, write_of
 from engine.shell import Shell
 from engine.signals import Begin
 from engine.state import Ledger, RunState
 from engine.turn import Transition
+from engine.waiting import next_wake
 from store.rows import Birth, EventRow, RunRow, RunWrite
 
 KEY_LIFE_MS = 24 * 3_600_000
@@ -34,10 +36,13 @@ class Order:
     envelope: TaskEnvelope
     envelope_json: Mapping[str, Any]
     contract: CompiledSchema
-    planned: Planned | Unplannable
+    planned: Planned | Unplannable | None
+    """None: a model writes the plan once the run is durable"""
     correlation_id: str
     key: str | None = None
     fingerprint: str = ""
+    strategy: str = "search"
+    """who is asked for this run's plans: ``search`` or ``model``"""
 
 
 @dataclass(slots=True)
@@ -55,33 +60,77 @@ def conceive(order: Order, shell: Shell, worker: str | None, now_ms: int) -> New
     opening = _opening(order)
     if isinstance(order.planned, Unplannable):
         return _refused(order, opening, now_ms)
+    start_at = _start_at(order.envelope, now_ms)
+    if order.planned is None:
+        return _commissioned(order, opening, shell, worker, now_ms)
     plan = order.planned.plan
-    state = RunState(
+    worker = worker if start_at is None else None
+    state = _state(order, shell, worker, now_ms)
+    state.plan, state.plan_version = shell.compile(plan, order.envelope), plan.plan_version
+    state.status = RunStatus.QUEUED if worker is None and start_at is None else RunStatus.RUNNING
+    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
+    transition = Transition(now_ms, 0)
+    transition.events.extend((event, None) for event in opening)
+    state.seq = len(opening)
+    if start_at is not None or (worker and not _has_opening_rules(order.envelope)):
+        _begin(machine, transition, now_ms)
+    draft = Draft(0)
+    draft.add(state, transition)
+    frames = draft.frames
+    write = write_of(state, draft, release=False, wake_at=now_ms if start_at is None else next_wake(state))
+    write.plan = plan_row(plan, "planner" if plan.strategy != "submitted" else order.principal, plan.strategy, now_ms)
+    newborn = Newborn(_birth(order, write, worker, now_ms), frames, machine, transition)
+    newborn.birth.run.start_at = start_at
+    return newborn
+
+
+def _commissioned(order: Order, opening: list[Event], shell: Shell, worker: str | None, now_ms: int) -> Newborn:
+    """Return the birth of a run whose plan a model will write: durable first, asked about once that is committed."""
+    state = _state(order, shell, worker, now_ms)
+    state.status = RunStatus.PLANNING if worker else RunStatus.QUEUED
+    asked = open_question(state)
+    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
+    transition = Transition(now_ms, 0)
+    transition.events.extend((event, None) for event in opening)
+    transition.replan = asked if worker else None
+    state.seq = len(opening)
+    draft = Draft(0)
+    draft.add(state, transition)
+    write = write_of(state, draft, release=False, wake_at=now_ms)
+    newborn = Newborn(_birth(order, write, worker, now_ms), draft.frames, machine, transition)
+    newborn.birth.run.start_at = state.start_at
+    return newborn
+
+
+def _state(order: Order, shell: Shell, worker: str | None, now_ms: int) -> RunState:
+    """Return the state of a run that is about to be born, without its plan."""
+    start_at = _start_at(order.envelope, now_ms)
+    return RunState(
         run_id=order.run_id,
         tenant=order.tenant,
         principal=order.principal,
         correlation_id=order.correlation_id,
         envelope=order.envelope,
         envelope_json=order.envelope_json,
-        plan=shell.compile(plan, order.envelope),
+        plan=UNPLANNED,
         epoch=1 if worker else 0,
-        status=RunStatus.RUNNING if worker else RunStatus.QUEUED,
         created_at=now_ms,
-        started_at=now_ms if worker else None,
-        plan_version=plan.plan_version,
+        started_at=now_ms if worker and start_at is None else None,
+        ledger=Ledger(strategy=order.strategy),
+        start_at=start_at,
+        about=shell.addresses.of_run(order.tenant, order.run_id),
     )
-    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
-    transition = Transition(now_ms, 0)
-    transition.events.extend((event, None) for event in opening)
-    state.seq = len(opening)
-    if worker:
-        _begin(machine, transition, now_ms)
-    draft = Draft(0)
-    draft.add(state, transition)
-    frames = draft.frames
-    write = write_of(state, draft, release=False, wake_at=now_ms)
-    write.plan = plan_row(plan, "planner" if plan.strategy != "submitted" else order.principal, plan.strategy, now_ms)
-    return Newborn(_birth(order, write, worker, now_ms), frames, machine, transition)
+
+
+def _start_at(envelope: TaskEnvelope, now_ms: int) -> int | None:
+    """Return when a scheduled run begins (wall ms); None for one that begins at once, also when its time has passed."""
+    at_ms = envelope.starts_ms
+    return None if at_ms is None or at_ms <= now_ms else at_ms
+
+
+def _has_opening_rules(envelope: TaskEnvelope) -> bool:
+    """Say whether rules fire before the first node: they may ask, plan again or end the run, so birth comes first."""
+    return bool(envelope.policies.watching("on_start"))
 
 
 def _begin(machine: Machine, transition: Transition, now_ms: int) -> None:
@@ -104,6 +153,8 @@ def _opening(order: Order) -> list[Event]:
             PlanRejected(1, findings),
             Failed("no_plan", message, None, findings, retryable=False),
         ]
+    if order.planned is None:
+        return [start, PlanRequested(1, order.strategy)]
     plan = order.planned.plan
     generated = PlanGenerated(orjson.Fragment(plan.wire))
     return [start, generated] if plan.strategy == "submitted" else [start, PlanRequested(1, plan.strategy), generated]

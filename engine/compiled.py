@@ -53,6 +53,16 @@ class Step:
         return self.node.node_id
 
     @property
+    def once(self) -> bool:
+        """Say whether an attempt does something that must not be repeated; a map itself only unfolds."""
+        return self.node.effects == "once" and not self.kind.pure
+
+    @property
+    def first_is_enough(self) -> bool:
+        """Say whether it is a join that runs as soon as one way in was taken."""
+        return self.kind.spec.name == "join" and self.own.wait == "any"
+
+    @property
     def recorded(self) -> bool:
         """Say whether the ways taken must be recorded, because conditions could read differently later."""
         return any(way.condition is not None for way in self.ways)
@@ -67,7 +77,15 @@ class CompiledPlan:
     roots: tuple[str, ...]
     output_gates: tuple[str, ...]
     guarded: Mapping[str, str] = field(default_factory=dict)
-    """target node → the gate that approves its inputs (H5)"""
+    """target node → the gate that has the last word on its inputs (H5)"""
+    plan_gates: tuple[str, ...] = ()
+    """the gates that review the plan itself"""
+    facets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """facet → the nodes whose output it is, or is a part of, in the plan's order"""
+    losers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """join for the first → the nodes that lead to nothing but it, in the plan's order"""
+    loses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """node → the joins it is a loser of"""
 
 
 def compile_plan(graph: PlanGraph, kinds: Mapping[str, Kind], attempts: int, timeout: float) -> CompiledPlan:
@@ -84,13 +102,65 @@ def compile_plan(graph: PlanGraph, kinds: Mapping[str, Kind], attempts: int, tim
         node.node_id: compile_step(node, kinds, attempts, timeout, outgoing[node.node_id], indegree[node.node_id])
         for node in graph.nodes
     }
+    losers = _losers(graph, steps)
+    loses: dict[str, tuple[str, ...]] = {}
+    for join, nodes in losers.items():
+        for node_id in nodes:
+            loses[node_id] = (*loses.get(node_id, ()), join)
     return CompiledPlan(
         graph=graph,
         steps=_weighed(steps),
+        losers=losers,
+        loses=loses,
         roots=tuple(node_id for node_id, count in indegree.items() if count == 0),
         output_gates=tuple(node.node_id for node in graph.nodes if node.own.get("guards") == "output"),
-        guarded={node.own["target"]: node.node_id for node in graph.nodes if node.own.get("guards") == "before"},
+        guarded=_guarded(graph),
+        plan_gates=tuple(node.node_id for node in graph.nodes if node.own.get("guards") == "plan"),
+        facets=_facets(graph),
     )
+
+
+def _guarded(graph: PlanGraph) -> dict[str, str]:
+    """Return target → gate; of several gates before one node the last one, which leads to it, has the last word."""
+    targets = {node.node_id: node.own["target"] for node in graph.nodes if node.own.get("guards") == "before"}
+    return {edge.to: edge.from_ for edge in graph.edges if targets.get(edge.from_) == edge.to}
+
+
+def _facets(graph: PlanGraph) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        if node.output is not None:
+            for facet in [node.output.facet] if node.output.facet is not None else node.output.facets or []:
+                found[facet] = (*found.get(facet, ()), node.node_id)
+    return found
+
+
+def _losers(graph: PlanGraph, steps: Mapping[str, Step]) -> dict[str, tuple[str, ...]]:
+    """Return, per join that takes the first, the nodes before it whose output nothing else can ever use."""
+    joins = [step.node_id for step in steps.values() if step.first_is_enough]
+    if not joins:
+        return {}
+    before: dict[str, list[str]] = {node_id: [] for node_id in steps}
+    for edge in graph.edges:
+        before[edge.to].append(edge.from_)
+    answers = {bound.node_id for bound in graph.output.map.values()}
+    found = {}
+    for join in joins:
+        elsewhere: dict[str, int] = {}
+        line, inside = [join], set()
+        while line:
+            for node_id in before[line.pop()]:
+                elsewhere[node_id] = elsewhere.get(node_id, len(steps[node_id].ways)) - 1
+                if elsewhere[node_id] == 0 and node_id not in answers and not _must_ask(steps[node_id], join):
+                    inside.add(node_id)
+                    line.append(node_id)
+        found[join] = tuple(node_id for node_id in steps if node_id in inside)
+    return found
+
+
+def _must_ask(step: Step, join: str) -> bool:
+    """Say whether a gate is needed although the join has its first: it reviews the plan, or guards the join itself."""
+    return step.guards == "plan" or (step.guards == "before" and step.own.target == join)
 
 
 def _weighed(steps: dict[str, Step]) -> dict[str, Step]:
@@ -148,7 +218,7 @@ def _sides(own: Wire) -> dict[str, bool]:
     return sides
 
 
-def item_node(parent: PlanNode, inner: PlanNode, index: int, parameter: str, item: Any) -> PlanNode:
-    """Return the node that runs for one item of a map: ``name[index]`` with the item bound to ``parameter``."""
-    inputs = {**inner.inputs, parameter: Binding(value=item)}
+def item_node(parent: PlanNode, inner: PlanNode, index: int, parameter: str | None, item: Any) -> PlanNode:
+    """Return the node that runs for one item: ``name[index]`` with the item bound to ``parameter``, if there is one."""
+    inputs = inner.inputs if parameter is None else {**inner.inputs, parameter: Binding(value=item)}
     return inner.model_copy(update={"node_id": f"{parent.node_id}[{index}]", "inputs": inputs})

@@ -70,7 +70,7 @@ class NodeContract:
         schemas += [
             part.schema.schema
             for part in self.parts
-            if part.binding.pointer == "" and not part.binding.adapt and part.schema.schema not in schemas
+            if part.binding.pointer == "" and not part.binding.adapt and part.schema.schema not in [{}, True, *schemas]
         ]
         if not schemas:
             return {}
@@ -113,7 +113,8 @@ class RunContracts:
         return known
 
     def _build(self, step: Step, plan: CompiledPlan) -> NodeContract:
-        own: list[CompiledSchema] = []
+        of_kind = step.kind.spec.output
+        own: list[CompiledSchema] = [] if of_kind is None else [compile_schema(dict(of_kind))]
         output = step.node.output
         if output is not None:
             if output.facet is not None and output.facet in self.facets:

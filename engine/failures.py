@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from contracts.events import NodeError, NodeRetry, ValidationFailed
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
 from contracts.prompts import PromptKind, PromptSpec
-from engine import replan
+from engine import replan, rules
 from engine.asking import ask, ask_repair
 from engine.retry import delay_ms
 from engine.state import NOTHING, NodeState
 from engine.turn import Turn
 
-OUTPUT_INVALID = "output_invalid"
+OUTPUT_INVALID: Final = "output_invalid"
+TIMED_OUT: Final = frozenset({"capability_timeout", "callback_timeout"})
+"""codes of attempts that ran out of their time"""
 
 
 def attempt_failed(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
@@ -25,12 +30,52 @@ def attempt_failed(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
         node.feedback = list(outcome.errors)
         if isinstance(outcome, Retry):
             node.refused = outcome.output
-    if outcome.ambiguous and node.step.node.effects == "once":
+    if outcome.code in TIMED_OUT:
+        fired = rules.timed_out(turn, node, optional=isinstance(outcome, Retry) and _may_repeat(node, outcome))
+        if turn.ended() or fired.put_off(_kept(outcome)):
+            return
+    _deal(turn, node, outcome)
+
+
+def _deal(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
+    """Do what a failed attempt leads to when no rule keeps it from happening."""
+    if outcome.ambiguous and node.step.once:
         ask_effect(turn, node, outcome.message)
-    elif isinstance(outcome, Retry) and node.attempt < node.step.max_attempts + node.extra_attempts:
+    elif isinstance(outcome, Retry) and _may_repeat(node, outcome):
         retry(turn, node, outcome)
     else:
         exhausted(turn, node, outcome)
+
+
+def _kept(outcome: Retry | Fail) -> dict[str, Any]:
+    """Return a failure as a rule's question keeps it."""
+    shown = {"code": outcome.code, "message": outcome.message, "errors": [dict(each) for each in outcome.errors]}
+    return {"what": "attempt", "ambiguous": outcome.ambiguous, **shown}
+
+
+def try_again(turn: Turn, node: NodeState, kept: Mapping[str, Any]) -> None:
+    """People let a rule's node go on: it is tried once more, where that repeats no work that may have been done.
+
+    What unfolded, and a call that must not be repeated, goes on as it would have without the rule.
+    """
+    outcome = Fail(kept["code"], kept["message"], kept["errors"], ambiguous=kept["ambiguous"])
+    if node.step.once or node.step.kind.spec.fed is not None:
+        if outcome.code == OUTPUT_INVALID:
+            _unmet(turn, node, outcome)
+        else:
+            _deal(turn, node, outcome)
+        return
+    node.extra_attempts = max(node.extra_attempts, node.attempt + 1 - node.step.max_attempts)
+    record(turn, node)
+    turn.emit(NodeRetry(node.attempt, node.attempt + 1, 0, outcome.code, outcome.message), node.node_id)
+    turn.make_ready(node)
+
+
+def _may_repeat(node: NodeState, outcome: Retry) -> bool:
+    """Say whether another attempt is left. A ``once`` call whose output does not fit has happened: no more."""
+    if outcome.code == OUTPUT_INVALID and node.step.once:
+        return False
+    return node.attempt < node.step.max_attempts + node.extra_attempts
 
 
 def retry(turn: Turn, node: NodeState, outcome: Retry) -> None:
@@ -64,7 +109,7 @@ def exhausted(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
         node.extra_attempts = node.step.max_attempts
         retry(turn, node, outcome)
         return
-    if fallback == "replan" and turn.state.ledger.round < turn.world.max_rounds:
+    if fallback == "replan" and replan.rounds_left(turn):
         turn.emit(NodeError(node.attempt, outcome.code, outcome.message, "replan"), node.node_id)
         replan.ask_again(turn, node, author="engine", reason=f"{node.node_id} failed: {outcome.code}.")
         return
@@ -77,8 +122,12 @@ def exhausted(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
 
 
 def _output_unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
-    if replan.on_validation_fail(turn, node):
-        return
+    fired = rules.validation_failed(turn, node)
+    if not turn.ended() and not fired.put_off(_kept(outcome)):
+        _unmet(turn, node, outcome)
+
+
+def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
     if turn.state.envelope.policies.on_output_invalid == "ask":
         schema = turn.world.contracts.of(node.step, turn.state.plan).shown
         refused = None if node.refused is NOTHING else node.refused

@@ -8,10 +8,10 @@ from typing import Any
 from contracts.composition import compose
 from contracts.events import Complete, ValidationFailed
 from contracts.lifecycle import RunStatus
+from engine import rules
 from engine.asking import OUTPUT_REPAIR, ask_repair, repair_node
 from engine.contract import as_wire
 from engine.outputs import approved_output, bind
-from engine.replan import on_validation_fail
 from engine.state import NOTHING
 from engine.turn import Turn
 
@@ -30,15 +30,21 @@ def compose_final(turn: Turn) -> bool:
         return True
     findings = as_wire(contract, output)
     turn.emit(ValidationFailed("final_output", 1, findings))
-    if on_validation_fail(turn, None):
-        return False
-    if state.envelope.policies.on_output_invalid == "fail":
-        turn.fail("output_contract_unmet", "The output does not fit the caller's schema.", None, findings)
-        return False
-    ask_repair(
-        turn, repair_node(turn), output, contract.schema, "The output does not fit its schema. Please repair it."
-    )
+    fired = rules.validation_failed(turn, None)
+    if not turn.ended() and not fired.put_off({"what": "answer"}):
+        unmet(turn)
     return False
+
+
+def unmet(turn: Turn) -> None:
+    """The whole answer does not fit, and no rule keeps the policy from saying what happens: people, or the end."""
+    output, contract = _composed(turn), turn.world.contracts.caller
+    if turn.state.envelope.policies.on_output_invalid == "fail":
+        findings = as_wire(contract, output)
+        turn.fail("output_contract_unmet", "The output does not fit the caller's schema.", None, findings)
+        return
+    why = "The output does not fit its schema. Please repair it."
+    ask_repair(turn, repair_node(turn), output, contract.schema, why)
 
 
 def _composed(turn: Turn) -> Any:

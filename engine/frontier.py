@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from contracts.expressions import ExpressionFailed
 from contracts.lifecycle import NodeStatus
-from engine.compiled import Step, Way, compile_step, item_node
+from engine import first_of, items, rules
+from engine.compiled import Step, Way
 from engine.outputs import OutputsView
 from engine.state import NodeState
 from engine.turn import Turn
 
-
-def open_node(turn: Turn, step: Step, parent: str | None = None) -> NodeState:
-    """Give a pending node its state."""
-    node = NodeState(step=step, parent=parent, generation=turn.state.ledger.generations.get(step.node_id, 0))
-    turn.state.nodes[step.node_id] = node
-    return node
+open_node = items.open_node
 
 
 def begin(turn: Turn) -> None:
@@ -26,12 +24,18 @@ def begin(turn: Turn) -> None:
 
 
 def node_ended(turn: Turn, node: NodeState) -> None:
+    """Let runtime rules see what has completed, then advance what comes after it, unless a rule has it wait (F5)."""
+    if node.status is not NodeStatus.COMPLETED or rules.completed(turn, node):
+        proceed(turn, node)
+
+
+def proceed(turn: Turn, node: NodeState) -> None:
     """Advance what comes after an ended node, through every node that is skipped because of it.
 
     Iterative: a chain of ten thousand skipped nodes must not need as many stack frames.
     """
     if node.parent is not None:
-        _item_ended(turn, turn.state.nodes[node.parent])
+        go_on(turn, turn.state.nodes[node.parent])
         return
     line = [node]
     while line:
@@ -41,9 +45,7 @@ def node_ended(turn: Turn, node: NodeState) -> None:
         if ways is None:
             return
         for way, taken in ways:
-            skipped = _arrive(turn, way, taken=taken, upstream=current)
-            if skipped is not None:
-                line.append(skipped)
+            line.extend(_arrive(turn, way, taken=taken, upstream=current))
 
 
 def _ways_taken(turn: Turn, node: NodeState) -> list[tuple[Way, bool]] | None:
@@ -74,8 +76,8 @@ def _takes(turn: Turn, way: Way, side: bool | None) -> bool:
     return way.condition.holds(view.only(way.condition.names or None), turn.state.envelope.inputs)
 
 
-def _arrive(turn: Turn, way: Way, *, taken: bool, upstream: NodeState) -> NodeState | None:
-    """Count one decided way in; return the node if it is skipped by it."""
+def _arrive(turn: Turn, way: Way, *, taken: bool, upstream: NodeState) -> Sequence[NodeState]:
+    """Count one decided way in; return the nodes that are skipped by it."""
     state = turn.state
     step = state.plan.steps[way.to]
     left = state.unresolved.get(way.to, step.indegree) - 1
@@ -83,62 +85,35 @@ def _arrive(turn: Turn, way: Way, *, taken: bool, upstream: NodeState) -> NodeSt
     if taken and way.counts:
         state.live.add(way.to)
     if way.to in state.nodes:
-        return None
-    first_is_enough = step.kind.spec.name == "join" and step.own.wait == "any"
-    if way.to in state.live and (left == 0 or first_is_enough):
+        return ()
+    if way.to in state.live and (left == 0 or step.first_is_enough):
         turn.make_ready(open_node(turn, step))
-    elif left == 0:
+        return _superseded(turn, step)
+    if left == 0:
         node = open_node(turn, step)
         turn.skip(node, "upstream_skipped" if upstream.status is not NodeStatus.COMPLETED else "condition_false")
-        return node
-    return None
+        return (node,)
+    return ()
 
 
-def expand(turn: Turn, node: NodeState, items: list[object]) -> None:
-    """Unfold a map: the first items are queued, up to the map's own concurrency."""
-    node.items, node.next_item, node.items_left = items, 0, len(items)
-    if not items:
-        map_ended(turn, node)
-        return
-    turn.move(node, NodeStatus.WAITING)
-    for _ in range(min(len(items), node.step.own.concurrency)):
-        queue_next_item(turn, node)
+def _superseded(turn: Turn, join: Step) -> Sequence[NodeState]:
+    """End what only this join was waiting for, and no longer does; return what was ended."""
+    state = turn.state
+    dropped = []
+    for node_id in state.plan.losers.get(join.node_id, ()):
+        node = state.nodes.get(node_id) or open_node(turn, state.plan.steps[node_id])
+        if not node.ended and first_of.drop(turn, node):
+            dropped.append(node)
+    return dropped
 
 
-def queue_next_item(turn: Turn, node: NodeState) -> None:
-    """Open the next item of a map that has one."""
-    if node.next_item < len(node.items):
-        turn.make_ready(open_node(turn, item_step(turn, node, node.next_item), parent=node.node_id))
-        node.next_item += 1
+def expand(turn: Turn, node: NodeState, listed: list[object]) -> None:
+    """Unfold a map."""
+    if items.unfold(turn, node, listed):
+        node_ended(turn, node)
 
 
-def item_step(turn: Turn, node: NodeState, index: int) -> Step:
-    """Return the step of one item, compiled from the map's inner node."""
-    inner = item_node(node.step.node, node.step.own.inner(), index, node.step.own.as_, node.items[index])
-    return compile_step(inner, turn.world.kinds, node.step.max_attempts, node.step.timeout_seconds)
-
-
-def _item_ended(turn: Turn, parent: NodeState) -> None:
-    parent.items_left -= 1
-    if parent.items_left == 0:
-        map_ended(turn, parent)
-    else:
-        queue_next_item(turn, parent)
-
-
-def map_ended(turn: Turn, parent: NodeState) -> None:
-    """Complete a map whose items ended, if the list fits its contract; else people or the policy decide (F11)."""
-    output = gathered(turn, parent)
-    findings = turn.world.contracts.of(parent.step, turn.state.plan).findings(output)
-    if findings:
-        parent.refused = output
-        turn.out.misfits.append((parent.node_id, findings))
-        return
-    turn.complete(parent, output)
-    node_ended(turn, parent)
-
-
-def gathered(turn: Turn, parent: NodeState) -> list[object]:
-    """Return the outputs of a map's items in order; null stands for a skipped one."""
-    children = (turn.state.nodes[f"{parent.node_id}[{index}]"] for index in range(len(parent.items)))
-    return [child.output if child.status is NodeStatus.COMPLETED else None for child in children]
+def go_on(turn: Turn, outer: NodeState) -> None:
+    """Go on with a map or a loop after an item of it ended, or before a loop's first round."""
+    if not outer.ended and items.advance(turn, outer):
+        node_ended(turn, outer)

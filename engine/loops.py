@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contracts.lifecycle import NodeStatus
 from contracts.outcome import Iterate
-from engine.state import NodeState
+from engine import frontier
+from engine.state import NOTHING, NodeState
 from engine.turn import Turn
 
 
 def begin(turn: Turn, node: NodeState, outcome: Iterate) -> None:
-    """Begin the first round."""
-    raise NotImplementedError
+    """Begin the first round, unless the condition says that there is none."""
+    turn.move(node, NodeStatus.WAITING)
+    node.carry = NOTHING if node.step.own.initial is None else outcome.initial
+    frontier.go_on(turn, node)

@@ -6,24 +6,28 @@ order of events can be tested by generation, and resuming is loading the rows.
 
 from __future__ import annotations
 
+from contracts.clock import rfc3339_or_none
 from contracts.events import Log, RunWaiting
 from contracts.lifecycle import NodeStatus, RunStatus, move_run
 from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Pause, Retry, Skip, Sleep, Spawn
 from engine import (
     answers,
+    approvals,
     children,
     control,
     editing,
     failures,
     finish,
+    first_of,
     frontier,
+    holding,
     loops,
-    replan,
+    planning,
     rules,
     waiting,
 )
+from engine.adopting import Compile
 from engine.asking import ask
-from engine.replan import Compile
 from engine.signals import (
     AttemptEnded,
     Begin,
@@ -44,7 +48,8 @@ from engine.signals import (
     Tick,
     Triggered,
 )
-from engine.state import NodeState, RunState
+from engine.spending import overspent
+from engine.state import NodeState, RunState, order_of
 from engine.turn import Transition, Turn, World
 
 
@@ -65,6 +70,7 @@ class Machine:
                 turn.out.answered.append((signal.signal_id, "late"))
             return turn.out
         self._react(turn, signal)
+        self._settle_misfits(turn)
         if not turn.ended() and not isinstance(signal, Drain) and turn.out.replan is None:
             self._advance(turn)
         return turn.out
@@ -73,8 +79,10 @@ class Machine:
         match signal:
             case AttemptEnded():
                 self._attempt_ended(turn, signal)
+            case Begin() if not planning.has_plan(turn.state):
+                planning.begin(turn)
             case Begin():
-                frontier.begin(turn)
+                self._begin(turn)
             case Tick():
                 self._tick(turn)
             case Drain():
@@ -82,7 +90,7 @@ class Machine:
             case Recovered():
                 self._recover(turn, signal)
             case Replanned():
-                replan.take(turn, signal, self.compile)
+                planning.answered(turn, signal, self.compile)
             case Broken():
                 turn.fail("internal", signal.message, retryable=True)
             case _:
@@ -90,6 +98,9 @@ class Machine:
 
     def _read(self, turn: Turn, signal: Mailed) -> None:
         """React to what somebody else left in the mailbox."""
+        if isinstance(signal, (PlanEdited, Triggered)) and not planning.has_plan(turn.state):
+            turn.out.answered.append((signal.signal_id, answers.SUPERSEDED))
+            return
         match signal:
             case Decided():
                 answers.decided(turn, signal)
@@ -105,7 +116,7 @@ class Machine:
             case ChildEnded():
                 children.ended(turn, signal)
             case PlanEdited():
-                editing.edited(turn, signal)
+                editing.edited(turn, signal, self.compile)
             case Triggered():
                 rules.manual(turn, signal)
 
@@ -119,21 +130,24 @@ class Machine:
         for level, message in report.logs:
             turn.emit(Log(level, message), node.node_id)
         node.inputs, node.inputs_json = report.inputs, report.inputs_json
-        self._apply(turn, node, report)
+        if report.stale:
+            approvals.refused_at_call(turn, node)
+        else:
+            self._apply(turn, node, report)
 
     def _apply(self, turn: Turn, node: NodeState, report: Report) -> None:
         outcome = report.outcome
         if isinstance(outcome, (Done, Retry, Pause, Fail)):
             turn.state.ledger.spend(outcome.usage)
+        if not isinstance(outcome, (Done, Choose)) and first_of.is_superseded(turn.state, node):
+            self._pass_over(turn, node)
+            return
         if isinstance(outcome, (Retry, Fail)):
             failures.attempt_failed(turn, node, outcome)
             return
         turn.state.running.discard(node.node_id)
         match outcome:
-            case Done():
-                turn.complete(node, outcome.output, report.output_json)
-                frontier.node_ended(turn, node)
-            case Choose():
+            case Done() | Choose():
                 turn.complete(node, outcome.output, report.output_json)
                 frontier.node_ended(turn, node)
             case Expand():
@@ -155,15 +169,33 @@ class Machine:
     def _pause(self, turn: Turn, node: NodeState, outcome: Pause, report: Report) -> None:
         if outcome.resumes:
             node.parked = {"state": outcome.state}
+        node.shown_as = report.shown_as
         ask(turn, node, outcome.prompt, "resume" if outcome.resumes else report.purpose, report.covers)
+
+    def _pass_over(self, turn: Turn, node: NodeState) -> None:
+        """End a node that nothing needs any more, instead of whatever would come next for it."""
+        turn.state.running.discard(node.node_id)
+        turn.skip(node, first_of.SUPERSEDED)
+        frontier.node_ended(turn, node)
 
     def _tick(self, turn: Turn) -> None:
         state = turn.state
+        wall = waiting.wall_at(state)
+        if wall is not None and wall <= turn.now:
+            seconds = state.envelope.policies.budget.wall_seconds or 0
+            turn.fail("deadline_exceeded", f"The run did not end within {seconds:g} seconds.", retryable=True)
+            return
+        if state.start_at is not None and state.start_at <= turn.now:
+            control.begin_scheduled(turn)
         due = [node_id for node_id in state.backoff if (state.nodes[node_id].wake_at or 0) <= turn.now]
         for node_id in sorted(due):
             state.backoff.discard(node_id)
             turn.make_ready(state.nodes[node_id])
-        if deadline_at(state) <= turn.now and state.status is not RunStatus.WAITING:
+        waiting.ring(turn)
+        rules.ring(turn)
+        if turn.ended() or state.status is RunStatus.WAITING:
+            return
+        if deadline_at(state) <= turn.now:
             seconds = state.envelope.policies.timeouts.run_seconds
             turn.fail("deadline_exceeded", f"The run did not end within {seconds:g} seconds of work.", retryable=True)
 
@@ -172,7 +204,7 @@ class Machine:
         for node_id in sorted(turn.state.running):
             node = turn.state.nodes[node_id]
             turn.out.abort.append(node_id)
-            if node.step.node.effects != "once" or node_id not in signal.called:
+            if not node.step.once or node_id not in signal.called:
                 turn.state.running.discard(node_id)
                 turn.make_ready(node)
                 node.resumed = True
@@ -186,8 +218,11 @@ class Machine:
             if (node.attempt, node.generation) != (attempt, generation):
                 continue
             turn.state.running.discard(node_id)
-            if node.step.node.effects == "once":
-                failures.ask_effect(turn, node, "The process that called it stopped before it answered.")
+            if first_of.is_superseded(turn.state, node):
+                self._pass_over(turn, node)
+                continue
+            if node.step.once:
+                waiting.doubt(turn, node)
                 continue
             node.lost += 1
             if node.lost >= self.world.max_lost:
@@ -195,50 +230,68 @@ class Machine:
                 return
             node.resumed = True
             turn.make_ready(node)
-        turn.out.replan = turn.out.replan or replan.unanswered(turn.state)
+        if not signal.asked_here:
+            planning.recover(turn)
+
+    def _settle_misfits(self, turn: Turn) -> None:
+        """Deal with maps and loops that cannot complete."""
+        while turn.out.misfits and not turn.ended():
+            node_id, why = turn.out.misfits.pop(0)
+            failures.attempt_failed(turn, turn.state.nodes[node_id], why)
 
     def _advance(self, turn: Turn) -> None:
         """Dispatch what may run; when nothing can, wait, finish, or say that the run is stuck."""
-        for node_id, findings in turn.out.misfits:
-            message = "The list of the items' outputs does not fit."
-            failures.attempt_failed(turn, turn.state.nodes[node_id], Fail("output_invalid", message, findings))
-            if turn.ended():
-                return
-        if turn.ended() or turn.state.status is RunStatus.PLANNING:
-            return
-        self._dispatch(turn)
-        state = turn.state
-        if turn.ended() or state.running or state.ready or turn.out.replan is not None:
-            return
-        if not state.backoff and not state.prompts:
-            self._end(turn)
-            if state.prompts:
+        if planning.keeps_still(turn):
+            if planning.held_back(turn):
                 self._wait(turn)
-        elif not state.backoff:
+            return
+        self._begin(turn)
+        if not control.gated(turn.state):
+            rules.started(turn)
+        self._dispatch(turn)
+        self._settle_misfits(turn)
+        state = turn.state
+        if turn.ended() or state.running or turn.out.replan is not None:
+            return
+        if not control.gated(state):
+            # What is ready all the same may not start yet: people are asked before.
+            if state.backoff:
+                return
+            if not waiting.awaited(state):
+                self._end(turn)
+        planned = state.status is not RunStatus.PLANNING or planning.held_back(turn)
+        if not turn.ended() and planned and waiting.awaited(state):
             self._wait(turn)
+
+    def _begin(self, turn: Turn) -> None:
+        """Open the roots, once the run's time has come."""
+        if not turn.state.nodes and turn.state.start_at is None:
+            frontier.begin(turn)
 
     def _dispatch(self, turn: Turn) -> None:
         state = turn.state
         room = state.envelope.policies.concurrency - len(state.running)
+        if control.gated(state) or state.ledger.asked is not None:
+            return
+        aside: list[str] = []
         while state.ready and room > 0 and not turn.ended() and turn.out.replan is None:
             node = state.nodes[state.ready.popleft()]
+            if first_of.is_superseded(state, node):
+                self._pass_over(turn, node)
+                continue
+            if not holding.may_start(turn, node):
+                aside.append(node.node_id)
+                continue
             if node.step.guards == "output" and not finish.compose_final(turn):
                 state.held.append(node.node_id)
                 continue
-            if self._overspent(turn):
+            if overspent(turn):
                 return
             turn.start(node)
             room -= 1
-
-    def _overspent(self, turn: Turn) -> bool:
-        budget, ledger = turn.state.envelope.policies.budget, turn.state.ledger
-        if budget.tokens is not None and ledger.tokens > budget.tokens:
-            turn.fail("budget_spent", f"{ledger.tokens:,} tokens are more than the budget of {budget.tokens:,}.")
-            return True
-        if budget.cost is not None and ledger.cost > budget.cost:
-            turn.fail("budget_spent", f"A cost of {ledger.cost:.4f} is more than the budget of {budget.cost:g}.")
-            return True
-        return False
+        if aside and not turn.ended():
+            # The order in which they became ready is not stored.
+            state.ready.extendleft(sorted(aside, key=order_of, reverse=True))
 
     def _end(self, turn: Turn) -> None:
         state = turn.state
@@ -249,13 +302,18 @@ class Machine:
         turn.fail("stalled", f"Nothing can run, but these nodes have not ended: {', '.join(left)}.")
 
     def _wait(self, turn: Turn) -> None:
+        """Say what is awaited now; a wait that goes on says it again when that has changed."""
         state = turn.state
+        awaited = waiting.awaited(state)
         if state.status is RunStatus.WAITING:
-            return
-        state.status = move_run(state.status, RunStatus.WAITING)
-        state.waiting_on = ("hitl",)
-        state.ledger.waiting_since = turn.now
-        turn.emit(RunWaiting(["hitl"], list(state.prompts), None))
+            asked = turn.out.raised or turn.out.withdrawn
+            if awaited == state.waiting_on and not asked:
+                return
+        else:
+            state.status = move_run(state.status, RunStatus.WAITING)
+            state.ledger.waiting_since = turn.now
+        state.waiting_on = awaited
+        turn.emit(RunWaiting(list(awaited), list(state.prompts), rfc3339_or_none(waiting.next_wake(state))))
 
 
 def _ended(state: RunState, node_id: str) -> bool:
@@ -263,12 +321,16 @@ def _ended(state: RunState, node_id: str) -> bool:
 
 
 def deadline_at(state: RunState) -> int:
-    """Return when the run's time for work is over (wall ms); waiting for people does not count."""
-    began = state.started_at or state.created_at
+    """Return when the run's time for work is over (wall ms); waiting, also for a scheduled start, does not count."""
+    scheduled = state.envelope.start_at is not None and (state.envelope.starts_ms or 0) > state.created_at
+    began = state.created_at if scheduled else state.started_at or state.created_at
     return began + round(state.envelope.policies.timeouts.run_seconds * 1_000) + state.ledger.waited_ms
 
 
-def next_timer(state: RunState) -> int:
-    """Return when the machine next wants a :class:`Tick` while it is held (wall ms)."""
-    waits = [state.nodes[node_id].wake_at or 0 for node_id in state.backoff]
-    return min([deadline_at(state), *waits])
+def next_timer(state: RunState) -> int | None:
+    """Return when the machine next wants a :class:`Tick` while it is held (wall ms); None: no timer is set."""
+    wake = waiting.next_wake(state)
+    times = [] if wake is None else [wake]
+    if state.status is not RunStatus.WAITING:
+        times += [deadline_at(state), *(state.nodes[node_id].wake_at or 0 for node_id in state.backoff)]
+    return min(times, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from contracts.plan import Binding
+from contracts.plan import RUN_ROOT, Binding
 from contracts.wire import resolve_pointer
 from engine.state import NOTHING, RunState
 
@@ -31,9 +31,11 @@ def bind(state: RunState, binding: Binding) -> Any:
     """Return the value a binding names, or :data:`NOTHING` when there is none (skipped node, optional input)."""
     if binding.is_value:
         return binding.value
-    source = state.envelope_json if binding.node_id is None else state.output_of(binding.node_id)
+    source: Any = state.output_of(binding.node_id) if binding.node_id is not None else state.envelope_json
     if source is NOTHING:
         return NOTHING
+    if binding.from_ is not None and binding.from_.startswith(RUN_ROOT):
+        source = {"run": state.about}
     try:
         return resolve_pointer(source, binding.from_ if binding.from_ is not None else binding.pointer)
     except KeyError:

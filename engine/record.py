@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import orjson
 
@@ -10,9 +11,10 @@ from contracts.events import Frame, encode
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
 from engine.asking import OUTPUT_REPAIR
+from engine.offspring import birth_of
 from engine.state import NOTHING, Ledger, NodeState, RunState
 from engine.turn import Raised, Transition
-from store.rows import EventRow, NodeRow, PlanRow, PromptRow, RunWrite
+from store.rows import Birth, EventRow, MailRow, NodeRow, PlanRow, PromptRow, RunWrite
 
 
 def frames_of(state: RunState, transition: Transition) -> list[Frame]:
@@ -42,9 +44,11 @@ class Draft:
         "changed",
         "forgotten",
         "frames",
-        "new_plan",
+        "mail",
         "node_ids",
+        "plans",
         "raised",
+        "spawned",
         "withdrawn",
     )
 
@@ -58,7 +62,9 @@ class Draft:
         self.withdrawn: list[str] = []
         self.answered: list[tuple[int, str]] = []
         self.forgotten: list[str] = []
-        self.new_plan: tuple[str, str, int] | None = None
+        self.plans: list[PlanRow] = []
+        self.spawned: list[Birth] = []
+        self.mail: list[MailRow] = []
 
     def add(self, state: RunState, transition: Transition) -> None:
         """Take a transition in, its frames encoded."""
@@ -72,7 +78,16 @@ class Draft:
         self.withdrawn.extend(transition.withdrawn)
         self.answered.extend(transition.answered)
         if transition.new_plan is not None:
-            self.new_plan = (*transition.new_plan, transition.at_ms)
+            self.plans.append(plan_row(state.plan.graph, *transition.new_plan, transition.at_ms))
+        self.spawned.extend(birth_of(state, child, transition.at_ms) for child in transition.spawned)
+        self.mail.extend(
+            MailRow(to.run_id, state.tenant, to.kind, orjson.dumps(to.payload).decode(), transition.at_ms)
+            for to in transition.mail
+        )
+
+    def addressed(self) -> list[str]:
+        """Return the other runs that have something to look at once this is committed."""
+        return [*(birth.run.run_id for birth in self.spawned), *(letter.run_id for letter in self.mail)]
 
 
 def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | None) -> RunWrite:
@@ -87,7 +102,7 @@ def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | Non
         waiting_on_json=_waiting(state),
         wake_at=wake_at,
         plan_version=state.plan_version,
-        plan_hash=state.plan.graph.plan_hash,
+        plan_hash=state.plan.graph.plan_hash or None,
         seen=state.seen,
         release=release,
         ledger_json=ledger_json(state.ledger),
@@ -101,8 +116,12 @@ def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | Non
         prompts=[prompt_row(state, raised) for raised in draft.raised],
         withdrawn=draft.withdrawn,
         answered=draft.answered,
-        plan=None if draft.new_plan is None else plan_row(state.plan.graph, *draft.new_plan),
-        forgotten=[node_id for node_id in draft.forgotten if node_id not in draft.changed],
+        plan=draft.plans[-1] if draft.plans else None,
+        plans=draft.plans[:-1],
+        # Also what is there again: a row that had ended could not be written over.
+        forgotten=list(dict.fromkeys(draft.forgotten)),
+        spawned=list(draft.spawned),
+        mail=list(draft.mail),
     )
 
 
@@ -144,22 +163,33 @@ def _json(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
+_KEPT: Final = (
+    "feedback",
+    "parked",
+    "lost",
+    "resumed",
+    "extra_attempts",
+    "approved",
+    "version",
+    "prompt_id",
+    "called_at",
+    "child_run_id",
+    "offered",
+    "shown_as",
+    "rule",
+    "then",
+    "holds",
+    "overdue",
+    "stops",
+)
+_VALUES: Final = attrgetter(*_KEPT)
+
+
 def _private(node: NodeState) -> dict[str, Any]:
     """Return what only the machine needs to go on with a node; nothing for a plain one."""
-    kept: dict[str, Any] = {}
-    for name in (
-        "feedback",
-        "parked",
-        "lost",
-        "resumed",
-        "extra_attempts",
-        "approved",
-        "version",
-        "prompt_id",
-    ):
-        value = getattr(node, name)
-        if value:
-            kept[name] = value
+    values = _VALUES(node)
+    # A plain node has none of them, and most nodes are plain.
+    kept = {name: value for name, value in zip(_KEPT, values, strict=True) if value} if any(values) else {}
     if node.taken is not None:
         # An empty list says that no way was taken; without it every way would be.
         kept["taken"] = node.taken
@@ -194,4 +224,7 @@ def prompt_row(state: RunState, raised: Raised) -> PromptRow:
         on_timeout=shown.on_timeout,
         created_at=raised.at_ms,
         due_at=raised.due_at,
+        policy_json=spec.policy().model_dump_json(),
+        requester=state.principal,
+        notify_at=raised.notify_at,
     )

@@ -55,11 +55,12 @@ class Rescue:
         """Look for dead workers and due runs, at least once a second."""
         worker = self._worker
         while True:  # a periodic look is the point: it needs no event to find what was lost
-            await asyncio.sleep(min(worker.limits.look_seconds, worker.limits.lease_seconds / 4))
+            await asyncio.sleep(worker.limits.look_every)
             try:
                 await self.look()
                 await worker.reconcile()
                 await worker.claim_all_due()
+                await worker.look_ahead()
             except StoreUnavailable:
                 # Who could not be seen could not beat either: everybody gets a full lease again.
                 self._seen.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import orjson
@@ -9,28 +10,32 @@ import orjson
 from contracts.envelope import read_envelope
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.plan import PlanGraph
-from engine import frontier
-from engine.asking import repair_step
+from contracts.prompts import PromptPolicy
+from engine import items, rules
+from engine.asking import OUTPUT_REPAIR, repair_step, tells_of_due_time
 from engine.compiled import Step
 from engine.machine import Machine
-from engine.outputs import bind
+from engine.mail import read_signal
+from engine.planning import UNPLANNED
 from engine.shell import Shell
-from engine.state import Ledger, NodeState, OpenPrompt, RunState
+from engine.signals import CalledBack
+from engine.state import Ledger, Lineage, NodeState, OpenPrompt, RunState, order_of
 from engine.turn import Turn, World
-from store.rows import LoadedRun, NodeRow, PromptRow
+from store.rows import LoadedRun, NodeRow, PromptRow, RunRow
 
 
 def machine_of(loaded: LoadedRun, shell: Shell) -> Machine:
     """Return a claimed run's machine as the last commit left it; a queued run is under way from now on.
 
-    Raises ``ValueError`` for a run without a plan.
+    Raises ``ValueError`` for a run without a plan that nobody was asked for.
     """
-    if loaded.plan is None:
-        raise ValueError(f"run {loaded.run.run_id} has no plan")
     now_ms = shell.clock.now_ms()
-    state = revive(loaded, read_plan(loaded.plan.plan_json), shell)
+    state = revive(loaded, None if loaded.plan is None else read_plan(loaded.plan.plan_json), shell)
+    if loaded.plan is None and state.ledger.asked is None:
+        raise ValueError(f"run {loaded.run.run_id} has no plan")
     if state.status is RunStatus.QUEUED:
-        state.status, state.started_at = RunStatus.RUNNING, now_ms
+        state.status = RunStatus.RUNNING if loaded.plan is not None else RunStatus.PLANNING
+        state.started_at = now_ms if state.start_at is None else None
     world = shell.world(state.envelope)
     restore_nodes(state, world, loaded, now_ms)
     return Machine(state, world, lambda plan: shell.compile(plan, state.envelope))
@@ -47,8 +52,11 @@ def read_plan(text: str) -> PlanGraph:
     return PlanGraph.model_validate(orjson.loads(text))
 
 
-def revive(loaded: LoadedRun, graph: PlanGraph, shell: Shell) -> RunState:
-    """Return the run as its last commit left it; nodes and frontier follow in :func:`restore_nodes`."""
+def revive(loaded: LoadedRun, graph: PlanGraph | None, shell: Shell) -> RunState:
+    """Return the run as its last commit left it; nodes and frontier follow in :func:`restore_nodes`.
+
+    ``graph`` is None while its plan is still to be written.
+    """
     row = loaded.run
     envelope_json = orjson.loads(loaded.envelope_json)
     envelope = read_envelope(envelope_json)
@@ -59,7 +67,7 @@ def revive(loaded: LoadedRun, graph: PlanGraph, shell: Shell) -> RunState:
         correlation_id=row.correlation_id,
         envelope=envelope,
         envelope_json=envelope_json,
-        plan=shell.compile(graph, envelope),
+        plan=UNPLANNED if graph is None else shell.compile(graph, envelope),
         epoch=row.epoch,
         seq=row.last_seq,
         status=RunStatus(row.status),
@@ -70,22 +78,48 @@ def revive(loaded: LoadedRun, graph: PlanGraph, shell: Shell) -> RunState:
         plan_version=row.plan_version,
         ledger=Ledger(**orjson.loads(row.ledger_json)) if row.ledger_json != "{}" else Ledger(),
         seen=row.seen,
+        lineage=lineage_of(row),
+        start_at=row.start_at if row.started_at is None else None,
+        about=shell.addresses.of_run(row.tenant, row.run_id),
+    )
+
+
+def lineage_of(row: RunRow) -> Lineage:
+    """Return where a run comes from."""
+    return Lineage(
+        row.root_run_id,
+        row.parent_run_id,
+        row.parent_node_id,
+        row.parent_generation,
+        row.origin_run_id,
+        row.origin_node_id,
     )
 
 
 def restore_nodes(state: RunState, world: World, loaded: LoadedRun, now_ms: int) -> None:
     """Rebuild node states, the frontier's counters and the open prompts from rows."""
-    rows = sorted(loaded.nodes, key=lambda row: (row.node_id.count("["), row.node_id))
+    rows = sorted(loaded.nodes, key=lambda row: order_of(row.node_id))
     turn = Turn(state, world, now_ms)
     for row in rows:
-        node = _node(turn, row)
-        state.nodes[row.node_id] = node
+        state.nodes[row.node_id] = _node(turn, row)
     for prompt in loaded.prompts:
         if not _consumed(state, prompt):
             state.prompts[prompt.prompt_id] = _prompt(state, prompt)
+            _set_alarm(state, prompt)
+    held = rules.held_back(state)
     for node in list(state.nodes.values()):
-        _place(turn, node)
-    _count_ways(state)
+        _place(turn, node, held)
+    _park(state, loaded)
+    _count_ways(state, held)
+
+
+def _park(state: RunState, loaded: LoadedRun) -> None:
+    """Keep what was seen and not answered: callbacks that came before their nodes wait for them."""
+    for row in loaded.signals:
+        if row.signal_id <= loaded.run.seen:
+            signal = read_signal(row)
+            if isinstance(signal, CalledBack):
+                state.parked[signal.node_id] = signal
 
 
 def _node(turn: Turn, row: NodeRow) -> NodeState:
@@ -119,18 +153,16 @@ def _node(turn: Turn, row: NodeRow) -> NodeState:
 def _step(turn: Turn, node_id: str, parent: str | None) -> Step:
     state = turn.state
     if parent is not None:
-        map_node = state.nodes[parent]
-        if not map_node.items:
-            _refill(turn, map_node)
-        return frontier.item_step(turn, map_node, int(node_id[len(parent) + 1 : -1]))
-    step = state.plan.steps.get(node_id)
-    return step if step is not None else repair_step()
-
-
-def _refill(turn: Turn, map_node: NodeState) -> None:
-    """Bind a map's list again: what it is bound to completed before and never changes."""
-    items = bind(turn.state, map_node.step.own.over)
-    map_node.items = items if isinstance(items, list) else []
+        outer, index = state.nodes[parent], int(node_id[len(parent) + 1 : -1])
+        if items.is_loop(outer):
+            items.recall(state, outer, index)
+        elif not outer.items:
+            items.recount(state, outer)
+        return items.item_step(turn, outer, index)
+    if node_id == OUTPUT_REPAIR:
+        return repair_step()
+    # A rule's question, or what completed under a plan that has been changed since.
+    return state.plan.steps.get(node_id) or rules.policy_step(node_id)
 
 
 def _consumed(state: RunState, row: PromptRow) -> bool:
@@ -148,7 +180,15 @@ def _prompt(state: RunState, row: PromptRow) -> OpenPrompt:
     return OpenPrompt(row.prompt_id, node_id, row.kind, row.bound_hash, orjson.loads(row.proposed_json), purpose)
 
 
-def _place(turn: Turn, node: NodeState) -> None:
+def _set_alarm(state: RunState, row: PromptRow) -> None:
+    """Have ``on_timeout`` rules told of the due time, unless they were; an escalation moves the row's, not this one."""
+    policy = PromptPolicy.model_validate_json(row.policy_json)
+    told = state.nodes[row.node_id or ""].overdue == row.prompt_id
+    if policy.due_seconds is not None and not told and tells_of_due_time(state, policy):
+        state.alarms[row.prompt_id] = row.created_at + round(policy.due_seconds * 1_000)
+
+
+def _place(turn: Turn, node: NodeState, held: Set[str]) -> None:
     """Put a node into the line it stands in."""
     state = turn.state
     if node.status is NodeStatus.READY:
@@ -157,22 +197,31 @@ def _place(turn: Turn, node: NodeState) -> None:
         state.running.add(node.node_id)
     elif node.status is NodeStatus.BACKOFF:
         state.backoff.add(node.node_id)
-    elif node.status is NodeStatus.WAITING and node.step.kind.spec.name == "map" and node.asked is None:
-        _resume_map(turn, node)
+    elif node.status is NodeStatus.WAITING and node.asked is None:
+        _resume_wait(turn, node, held)
+    elif node.status is NodeStatus.WAITING and node.rule is not None and node.stops:
+        state.stops.add(node.node_id)
 
 
-def _resume_map(turn: Turn, node: NodeState) -> None:
-    if not node.items:
-        _refill(turn, node)
-    children = [turn.state.nodes.get(f"{node.node_id}[{index}]") for index in range(len(node.items))]
-    node.next_item = sum(child is not None for child in children)
-    node.items_left = sum(child is None or not child.ended for child in children)
+def _resume_wait(turn: Turn, node: NodeState, held: Set[str]) -> None:
+    """Put a node that waits, but for no person, where its answer will be looked for."""
+    state, kind = turn.state, node.step.kind.spec
+    if kind.name == "map":
+        items.recount(state, node, held)
+    if kind.called_back:
+        state.callbacks.add(node.node_id)
+    if node.child_run_id is not None:
+        state.children.add(node.node_id)
+    if node.wake_at is not None:
+        state.timers.add(node.node_id)
 
 
-def _count_ways(state: RunState) -> None:
-    """Decide again every way out of an ended node, as it was decided before."""
+def _count_ways(state: RunState, held: Set[str]) -> None:
+    """Decide again every way out of an ended node, as it was decided before; not of one that a rule has wait."""
     for node in list(state.nodes.values()):
         if not node.ended or node.parent is not None or node.node_id not in state.plan.steps:
+            continue
+        if node.node_id in held:
             continue
         state.ended_nodes += 1
         for way in node.step.ways:

@@ -11,12 +11,15 @@ from contracts.answer import answer_schema
 from contracts.capability import CapabilityDirectory, Catalogue
 from contracts.envelope import TaskEnvelope
 from contracts.plan import PlanGraph
-from contracts.ports import Clock, CrashPoints, Ids, Nudge, Planned, Planner, Random, Reconsider, Unplannable
+from contracts.ports import Clock, CrashPoints, Ids, Nudge, Planned, Planner, Random, Unplannable
 from contracts.schema import compile_schema
+from engine.addresses import Addresses
 from engine.compiled import CompiledPlan, compile_plan
 from engine.contract import RunContracts
+from engine.drafting import Drafting, reconsidered
 from engine.held import Hashed
 from engine.kinds import BY_NAME
+from engine.outcomes import Outcomes
 from engine.signals import ReplanAsked
 from engine.state import RunState
 from engine.turn import World
@@ -39,6 +42,11 @@ class Shell:
     random: Random
     crash: CrashPoints
     nudge: Nudge
+    drafting: Drafting = field(default_factory=Drafting)
+    addresses: Addresses = field(default_factory=Addresses)
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    notifies: bool = False
+    """whether people are told of prompts by other ways than looking"""
     lease_holds: Callable[[], bool] = field(default=lambda: True)
     _facets: tuple[Catalogue | None, Mapping[str, Any]] = (None, {})
 
@@ -53,7 +61,7 @@ class Shell:
         """Return what a run's machine is handed."""
         facets = self.facets()
         caller = compile_schema(answer_schema(envelope.contract, facets))
-        return World(self.ids, self.random, RunContracts(caller, facets), BY_NAME)
+        return World(self.ids, self.random, RunContracts(caller, facets), BY_NAME, notifies=self.notifies)
 
     def compile(self, plan: PlanGraph, envelope: TaskEnvelope) -> CompiledPlan:
         """Return the plan ready to walk; equal plans under equal defaults share one copy.
@@ -70,11 +78,11 @@ class Shell:
         A plan that came with the envelope has just failed: what replaces it is searched for.
         """
         if asked.edited is not None:
-            return self.planner.check(asked.edited, state.envelope)
+            return self.planner.check(asked.edited, state.envelope, present=state.plan.graph)
         envelope = state.envelope
         if envelope.workflow is not None:
             envelope = envelope.model_copy(update={"workflow": None})
-        return self.planner.plan(envelope, Reconsider(asked.round, asked.without, asked.notes))
+        return self.planner.plan(envelope, reconsidered(state, asked))
 
 
 @lru_cache(maxsize=256)

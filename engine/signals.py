@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.outcome import Outcome
+from contracts.outcome import NO_USAGE, Outcome, Usage
 from contracts.ports import Planned, Unplannable
 
 
@@ -29,6 +29,10 @@ class Report:
     """what the answer of a pause will be for (``OpenPrompt.purpose``)"""
     covers: str | None = None
     """the hash that a gate's approval binds, when it is not the node's own"""
+    shown_as: str | None = None
+    """what stands behind the capability that a ``before`` gate guards (``contracts.capability.identity``)"""
+    stale: bool = False
+    """what was approved for this node is not what would run now: nothing was called (H5)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class Recovered:
     """
 
     lost: frozenset[tuple[str, int, int]] = frozenset()
+    asked_here: bool = False
+    """whether this very holder put the open question to the planner, while it read the mail"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,13 @@ class Replanned:
     node_id: str | None = None
     round: int = 0
     """which question it answers; an answer to an earlier one is dropped"""
+    usage: Usage = NO_USAGE
+    said: str = ""
+    """the model's own words, for the round after this one"""
+    hopeless: bool = False
+    """whether the model could say nothing else in another round"""
+    after_ms: int | None = None
+    """when the model has time again, if it said so"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +203,19 @@ class ReplanAsked:
     node_id: str | None = None
     edited: Any = None
     """A plan that a person wrote instead (checked, not searched)."""
+    optional: bool = False
+    """Whether the run goes on as it is when there is no other plan."""
+    failed: tuple[str, ...] = ()
+    """nodes that cannot go on without another plan"""
+    strategy: str = "search"
+    """Who is asked: ``search`` or ``model``."""
+    drafts: int = 0
+    """Which round of the model this is, from 1; 0 when no model was asked."""
+    said: str = ""
+    """What the model said in the round before, when it was refused."""
+    findings: tuple[Mapping[str, Any], ...] = ()
+    """What was wrong with it."""
+    delay_ms: int = 0
+    """How long to wait before the model is asked."""
+    held: bool = False
+    """Whether a pause keeps it from being asked."""

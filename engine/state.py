@@ -20,6 +20,15 @@ NOTHING: Any = object()
 """No output yet (null is an output)."""
 
 
+def order_of(node_id: str) -> tuple[int, str, list[int]]:
+    """Return what nodes are sorted by where the order of events is not known: items come after what they are items of.
+
+    Items stand by number: what a loop carries comes from one to the next.
+    """
+    name, *places = node_id.replace("]", "").split("[")
+    return len(places), name, [int(place) for place in places]
+
+
 @dataclass(slots=True)
 class OpenPrompt:
     """A prompt the run waits for, as far as the machine needs it."""
@@ -66,16 +75,33 @@ class NodeState:
     """What the answer to its open prompt is for (``OpenPrompt.purpose``)."""
     version: str | None = None
     """A capability version that a person chose instead of the pinned one."""
+    offered: dict[str, Any] | None = None
+    """on a ``before`` gate that asks again: the inputs that would run now, shown in place of its own"""
+    shown_as: str | None = None
+    """on a ``before`` gate: what stood behind the capability's name and version when people were asked (H5)"""
+    rule: str | None = None
+    """on a policy's own prompt: the runtime rule that asks"""
+    then: dict[str, Any] | None = None
+    """on a policy's own prompt: what it keeps from happening until it is answered (``engine/answers.py``)"""
+    stops: bool = False
+    """on a policy's own prompt: nothing is dispatched before it is answered"""
+    overdue: str | None = None
+    """the open prompt whose due time has passed, and ``on_timeout`` rules were told"""
+    called_at: int | None = None
+    """when its attempt began, of a call that must not be repeated: a lost one may be at work until its time is over"""
     child_run_id: str | None = None
     """the run that a ``subflow`` waits for"""
     holds: str | None = None
-    """on a policy's own prompt: the completed node whose successors wait for it"""
+    """on a policy's own prompt: the node that waits for it; a completed one's successors wait"""
     carry: Any = NOTHING
     """a loop's last output, what its next round gets"""
     parent: str | None = None
     items: list[Any] = field(default_factory=list)
     next_item: int = 0
     items_left: int = 0
+    """items that have not ended"""
+    items_open: int = 0
+    """items that were opened and have not ended"""
 
     @property
     def node_id(self) -> str:
@@ -98,13 +124,25 @@ class Ledger:
     waited_ms: int = 0
     waiting_since: int | None = None
     round: int = 1
+    repairs: int = 0
+    """rounds in which a model was asked to mend its plan, or the search instead of it; they are no replans"""
+    strategy: str = "search"
+    """who is asked for plans: ``search`` or ``model``"""
     without: list[str] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)
     """nodes that a replan starts afresh → their generation, so that their idempotency keys are new"""
     paused: dict[str, Any] | None = None
     """``{"by", "reason", "at"}`` while nothing may be started"""
+    depth: int = 0
+    """how many runs stand above a child run"""
     fired: dict[str, int] = field(default_factory=dict)
     """runtime rule → how often it fired"""
+    began: bool = False
+    """whether the ``on_start`` rules had their turn"""
+    warned: dict[str, str] = field(default_factory=dict)
+    """runtime rule → what was last said about its condition that could not be read"""
+    again: dict[str, str] = field(default_factory=dict)
+    """gate that asks again → why, as its question says it"""
     asked: dict[str, Any] | None = None
     """the question to the planner that is not answered yet (``ReplanAsked`` as JSON): another holder asks it again"""
 
@@ -159,6 +197,10 @@ class RunState:
     backoff: set[str] = field(default_factory=set)
     held: list[str] = field(default_factory=list)
     """output gates that wait until the composed answer is valid"""
+    stops: set[str] = field(default_factory=set)
+    """policies' own prompts before whose answer nothing is dispatched"""
+    alarms: dict[str, int] = field(default_factory=dict)
+    """open prompt that stays open past its due time → that time (wall ms), for ``on_timeout`` rules"""
     prompts: dict[str, OpenPrompt] = field(default_factory=dict)
     timers: set[str] = field(default_factory=set)
     """waiting nodes with a ``wake_at``: delays, and callbacks with a timeout"""
@@ -170,6 +212,8 @@ class RunState:
     """node → a callback that came before the node began to wait; its signal stays unanswered"""
     start_at: int | None = None
     """a scheduled start that is still to come (wall ms)"""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """what bindings find below ``/run``: its id, and the addresses of its callbacks"""
     lineage: Lineage = field(default_factory=lambda: NO_LINEAGE)
     ended_nodes: int = 0
     """plan nodes (not map items) in a terminal state"""

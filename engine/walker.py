@@ -8,23 +8,24 @@ before it, and no call leaves the process before it (design §4, journal).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
-from contracts.events import Frame
-from contracts.lifecycle import RunStatus
+from contracts.lifecycle import NodeStatus, RunStatus
 from engine.attempt import Attempt, attempt
 from engine.deltas import Deltas
+from engine.drafting import MODEL
 from engine.machine import Machine, next_timer
 from engine.mail import Mail
 from engine.record import Draft, write_of
 from engine.shell import Shell
-from engine.signals import AttemptEnded, Drain, ReplanAsked, Replanned, Report, Signal, Tick
-from engine.state import RunState
+from engine.signals import AttemptEnded, Begin, Drain, ReplanAsked, Replanned, Report, Signal, Tick
+from engine.state import NodeState, RunState
 from engine.turn import Transition
+from engine.waiting import next_wake
 from store.journal import Fenced, WriteRefused
 from store.rows import Written
 
@@ -33,11 +34,15 @@ LINGER_SECONDS = 0.005
 """How long a transition that nobody waits for may wait for more of its run."""
 
 
+_Start = tuple[str, int, int]
+"""Node, attempt and generation of an attempt that is to begin."""
+
+
 class _Then(NamedTuple):
     """What follows a commit: starts that ran ahead of it, starts that waited for it, another plan to ask for."""
 
     ahead: list[str]
-    later: list[str]
+    later: list[_Start]
     replan: ReplanAsked | None
 
 
@@ -45,8 +50,8 @@ class Walker:
     """Holds one run while this process owns its lease."""
 
     __slots__ = (
-        "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_mail", "_on_gone", "_pending", "_tasks",
-        "_then", "_timer", "_timer_at",
+        "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_mail", "_on_gone", "_pending",
+        "_question", "_releasing", "_tasks", "_then", "_timer", "_timer_at",
         "draining", "holding", "machine", "shell",
     )  # fmt: skip
 
@@ -62,6 +67,7 @@ class Walker:
         self._tasks: dict[str, asyncio.Task[Report]] = {}
         self._called: set[str] = set()
         self._pending = 0
+        self._releasing = False
         self._deltas = Deltas(machine.state, shell)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -69,6 +75,7 @@ class Walker:
         self._then = _Then([], [], None)
         self._linger: asyncio.TimerHandle | None = None
         self._mail: Mail | None = None
+        self._question: asyncio.Task[Replanned] | None = None
 
     @property
     def state(self) -> RunState:
@@ -102,12 +109,16 @@ class Walker:
 
     def begin(self, transition: Transition) -> None:
         """The run was born with this transition, which is committed: act on it."""
-        self._act(transition.dispatch)
+        self._act(self._starts(transition.dispatch))
+        if transition.replan is not None:
+            self._replan(transition.replan)
+        elif not self.state.nodes and self.state.start_at is None:
+            self.signal(Begin())
         self._arm()
 
-    def attempts(self) -> list[asyncio.Task[Report]]:
-        """Return the attempts under way."""
-        return list(self._tasks.values())
+    def attempts(self) -> list[asyncio.Task[Any]]:
+        """Return the attempts under way, and the model's if it is asked for a plan."""
+        return [*self._tasks.values(), *(() if self._question is None else (self._question,))]
 
     def hold(self) -> None:
         """Start nothing more; what runs may end."""
@@ -116,6 +127,7 @@ class Walker:
     def drain(self) -> None:
         """Give running attempts back and release the run."""
         self.holding = self.draining = True
+        self._drop_question()
         self.signal(Drain(frozenset(self._called)))
 
     def drop(self, why: str) -> None:
@@ -128,7 +140,7 @@ class Walker:
         """Have a transition written, run ahead where that is free, and act on the rest once it is durable.
 
         While only free starts wait for it, the write waits a moment for more of the same run: one commit takes several
-        transitions.
+        transitions. Behind a write that lets go of the run nothing waits: both are one, or the second one has no owner.
         """
         for node_id in transition.abort:
             task = self._tasks.pop(node_id, None)
@@ -136,19 +148,21 @@ class Walker:
                 task.cancel()
         release = self._may_release(transition)
         if transition.empty and not release:
+            # Nothing to write, but a run that was just claimed in backoff has no timer yet.
+            self._arm()
             return
         draft = self._draft = self._draft or Draft(transition.before_seq)
         draft.add(self.state, transition)
         ahead = [node_id for node_id in transition.dispatch if self._is_free(node_id)]
         self._then.ahead.extend(ahead)
-        self._then.later.extend(node_id for node_id in transition.dispatch if node_id not in ahead)
+        self._then.later.extend(self._starts([node_id for node_id in transition.dispatch if node_id not in ahead]))
         self._then = self._then._replace(replan=transition.replan or self._then.replan)
         self._deltas.hold(ahead)
-        if release or not ahead or self._then.later or self._then.replan is not None:
+        if release or self._releasing or not ahead or self._then.later or self._then.replan is not None:
             self._flush(release=release)
         elif self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._flush)
-        self._act(ahead)
+        self._act(self._starts(ahead))
 
     def _flush(self, *, release: bool = False) -> None:
         """Hand what has gathered to the journal."""
@@ -159,10 +173,16 @@ class Walker:
         if draft is None or self._gone or self._breaking:
             return
         self._draft, self._then = None, _Then([], [], None)
-        wake_at = self.shell.clock.now_ms() if self.draining else None
-        future = self.shell.journal.append(write_of(self.state, draft, release=release, wake_at=wake_at))
+        future = self.shell.journal.append(write_of(self.state, draft, release=release, wake_at=self._wake_at()))
         self._pending += 1
-        future.add_done_callback(partial(self._written, draft.frames, then))
+        self._releasing = self._releasing or release
+        future.add_done_callback(partial(self._written, draft, then))
+
+    def _wake_at(self) -> int | None:
+        """Return when whoever finds the run without an owner has to take it; null while it is held."""
+        if self.state.status is RunStatus.WAITING:
+            return next_wake(self.state)
+        return self.shell.clock.now_ms() if self.draining else None
 
     def _may_release(self, transition: Transition) -> bool:
         state = self.state
@@ -180,18 +200,26 @@ class Walker:
         capability = self.shell.directory.find(step.node.capability_id or "", step.node.capability_version)
         return capability is not None and capability.spec.effects == "none" and capability.spec.in_process
 
-    def _written(self, frames: list[Frame], then: _Then, future: asyncio.Future[Written]) -> None:
+    def _written(self, draft: Draft, then: _Then, future: asyncio.Future[Written]) -> None:
         self._pending -= 1
+        self._releasing = self._releasing and self._pending > 0
         if self._gone:
+            if not future.cancelled():
+                future.exception()  # nobody is left to tell, and asyncio reports an error that nobody looked at
             return
         error = None if future.cancelled() else future.exception()
         if self._breaking or future.cancelled() or error is not None:
             self._unwritten(error)
             return
+        frames = draft.frames
         if frames:
             self.shell.feed.publish(self.state.run_id, frames)
             self.shell.nudge.events(self.state.run_id, frames[-1].seq or 0)
             self.shell.crash.reach("journal.after_frames")
+        if draft.answered:
+            self.shell.outcomes.tell(self.state.run_id, draft.answered)
+        for run_id in draft.addressed():
+            self.shell.nudge.run(run_id, None)
         self._deltas.let_go(then.ahead)
         self._after(future.result(), then)
 
@@ -212,6 +240,7 @@ class Walker:
     def _log_end(self) -> None:
         state = self.state
         if state.ended_at is not None:
+            self.shell.outcomes.ended(state.run_id)
             _log.info("run_ended", run_id=state.run_id, correlation_id=state.correlation_id, status=state.status.value)
 
     def _unwritten(self, error: BaseException | None) -> None:
@@ -228,11 +257,20 @@ class Walker:
 
     # --- acting ----------------------------------------------------------------------------------------------------
 
-    def _act(self, dispatch: list[str]) -> None:
-        for node_id in dispatch:
+    def _starts(self, node_ids: Iterable[str]) -> list[_Start]:
+        nodes = self.state.nodes
+        return [(node_id, nodes[node_id].attempt, nodes[node_id].generation) for node_id in node_ids]
+
+    def _act(self, starts: list[_Start]) -> None:
+        for node_id, number, generation in starts:
             if self._gone or self.holding or not self.shell.lease_holds():
                 return
-            self._launch(node_id)
+            node = self.state.nodes.get(node_id)
+            # It may have been given up, or begun anew, while its start was being written.
+            if node is None or node.status is not NodeStatus.RUNNING:
+                continue
+            if node.attempt == number and node.generation == generation:
+                self._launch(node_id)
 
     def _launch(self, node_id: str) -> None:
         node = self.state.nodes[node_id]
@@ -245,11 +283,21 @@ class Walker:
             on_delta=partial(self._deltas.send, node_id, node.attempt),
             logs=[],
             inputs={},
+            late_seconds=self._late(node),
         )
         task = asyncio.get_running_loop().create_task(attempt(shared))
         self._tasks[node_id] = task
         self._called.add(node_id)
         task.add_done_callback(partial(self._attempt_ended, node_id, node.attempt, node.generation))
+
+    def _late(self, node: NodeState) -> float:
+        """Return the seconds between a once-only call's start, as it was written, and now: its commit may have waited.
+
+        The call must be over when another holder asks people whether it happened.
+        """
+        if node.called_at is None or not node.step.once:
+            return 0.0
+        return max(0, self.shell.clock.now_ms() - node.called_at) / 1_000
 
     def _attempt_ended(self, node_id: str, number: int, generation: int, task: asyncio.Task[Report]) -> None:
         if self._tasks.get(node_id) is task:
@@ -260,19 +308,52 @@ class Walker:
         self.signal(AttemptEnded(node_id, number, generation, task.result()))
 
     def _replan(self, asked: ReplanAsked) -> None:
+        self._drop_question()
+        if asked.strategy == MODEL:
+            self._ask_model(asked)
+            return
         state = self.state
         result = self.shell.replan(state, asked)
         self.signal(Replanned(result, asked.author, asked.reason, asked.node_id, asked.round))
 
+    def _ask_model(self, asked: ReplanAsked) -> None:
+        """Put a question to the model; what it says becomes a signal. Whoever holds the run next asks it otherwise."""
+        if self.draining:
+            self.signal(Drain(frozenset(self._called)))
+        if self._gone or self.holding or not self.shell.lease_holds():
+            return
+        task = asyncio.get_running_loop().create_task(self.shell.drafting.answer(self.state, asked))
+        self._question = task
+        task.add_done_callback(self._model_answered)
+
+    def _model_answered(self, task: asyncio.Task[Replanned]) -> None:
+        if self._question is not task or task.cancelled():
+            return
+        self._question = None
+        error = task.exception()
+        if error is None:
+            self.signal(task.result())
+        else:
+            _log.error("planning_broke", run_id=self.state.run_id, exc_info=error)
+            self._break()
+
+    def _drop_question(self) -> None:
+        question, self._question = self._question, None
+        if question is not None:
+            question.cancel()
+
     def _arm(self) -> None:
         """Have the machine ticked at its next timer; re-armed only when that moved."""
-        if self._gone or self.state.ended_at is not None or self.state.status is RunStatus.WAITING:
+        if self._gone or self.state.ended_at is not None:
             return
         at = next_timer(self.state)
         if self._timer is not None and self._timer_at == at:
             return
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        if at is None:
+            return
         delay = max(0, at - self.shell.clock.now_ms()) / 1_000
         self._timer_at = at
         self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
@@ -295,6 +376,7 @@ class Walker:
         for timer in (self._timer, self._linger):
             if timer is not None:
                 timer.cancel()
+        self._drop_question()
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,20 @@ import structlog
 from contracts.errors import StoreUnavailable
 from contracts.ids import WORKER
 from contracts.lifecycle import RunStatus
+from engine.alarms import Alarms
 from engine.birth import Newborn, Order, conceive
 from engine.revive import machine_of, under_way
 from engine.shell import Shell
-from engine.signals import Begin, Broken, Recovered
+from engine.signals import Begin, Broken, Recovered, Tick
+from engine.state import RunState
+from engine.waiting import next_wake
 from engine.walker import Walker
 from store import runs, workers
 from store.rows import Born, LoadedRun
 
 _log = structlog.get_logger("flex.engine")
+ALARMS_PER_LOOK = 2_000
+"""How many runs one look sets exact alarms for; the next look sees to the rest."""
 MENDS = 2
 """How often a run that broke is read again by itself; afterwards it is left to the log and the next process."""
 
@@ -39,6 +44,16 @@ class WorkerLimits:
     lease_seconds: float = 10.0
     look_seconds: float = 1.0
     claim_batch: int = 50
+
+    @property
+    def look_every(self) -> float:
+        """Return the seconds between two looks."""
+        return min(self.look_seconds, self.lease_seconds / 4)
+
+    @property
+    def ahead_ms(self) -> int:
+        """Return how far ahead exact alarms are set: over the next look, even one that comes late."""
+        return round(2_000 * self.look_every)
 
 
 class Worker:
@@ -53,6 +68,8 @@ class Worker:
         self.left = False
         self._walkers: dict[str, Walker] = {}
         self._claiming: set[str] = set()
+        self._taking: set[str] = set()
+        self._overtaken: set[str] = set()
         self._woken: set[str] = set()
         self._expected: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,6 +78,7 @@ class Worker:
         self._ended: list[Callable[[str], None]] = []
         self._breaks: dict[str, int] = {}
         self._turned_away = False
+        self.alarms = Alarms(shell.clock, self._due)
         shell.lease_holds = self.lease_holds
 
     # --- what others ask ---------------------------------------------------------------------------------------------
@@ -105,7 +123,9 @@ class Worker:
         if newborn.machine is None or newborn.transition is None:
             return
         if newborn.birth.run.worker is None:
-            self.shell.nudge.run(order.run_id, None)
+            if newborn.machine.state.status is RunStatus.QUEUED:
+                self.shell.nudge.run(order.run_id, None)
+            self._expect_again(newborn.machine.state)
             return
         if newborn.birth.run.worker != self.worker_id:
             return
@@ -164,6 +184,42 @@ class Worker:
             await self._take(run_id)
         return len(claimed)
 
+    async def look_ahead(self) -> None:
+        """Set exact alarms for unowned runs that become due before the look after the next."""
+        if self.draining or not self.lease_holds():
+            return
+        now_ms = self.shell.clock.now_ms()
+        until_ms = now_ms + self.limits.ahead_ms
+        for run_id, at_ms in await runs.due_within(self.shell.database, now_ms, until_ms, ALARMS_PER_LOOK):
+            self.alarms.set(run_id, at_ms)
+
+    def _expect_again(self, state: RunState) -> None:
+        """Set an alarm for a run that waits for a time soon; later ones are found by a look."""
+        wake = next_wake(state) if state.status is RunStatus.WAITING else None
+        if wake is not None and wake <= self.shell.clock.now_ms() + self.limits.ahead_ms and not self.draining:
+            self.alarms.set(state.run_id, wake)
+
+    def _due(self, run_ids: Sequence[str]) -> None:
+        if self.draining:
+            return
+        self.spawn(self._claim_on_time(run_ids))
+
+    async def _claim_on_time(self, run_ids: Sequence[str]) -> None:
+        """Claim runs whose time has come, as far as there is room; somebody else may have been faster."""
+        room = self.limits.runs - self.held - len(self._claiming) if self.has_room else 0
+        self._turned_away = self._turned_away or room < len(run_ids)
+        if room <= 0:
+            return
+        now_ms = self.shell.clock.now_ms()
+        try:
+            claimed = await runs.claim_these(self.shell.database, run_ids[:room], self.worker_id, now_ms)
+        except StoreUnavailable:
+            _log.warning("claim_failed", runs=len(run_ids))
+            return
+        self._expected.update(claimed)
+        for run_id in claimed:
+            await self._take(run_id)
+
     async def reconcile(self) -> None:
         """Read mail that no nudge told of, and go on with runs that are this worker's but in nobody's memory.
 
@@ -198,10 +254,16 @@ class Worker:
             claimed = await self.claim_due()
 
     async def _take(self, run_id: str) -> None:
-        """Load a run that this worker has claimed and go on with it; what fails is tried again by the next look."""
+        """Load a run that this worker has claimed and go on with it; what fails is tried again by the next look.
+
+        A claim whose answer is on its way looks like a stray to :meth:`reconcile`: one of the two takes the run.
+        """
+        if run_id in self._taking:
+            return
+        self._taking.add(run_id)
         self._claiming.add(run_id)
         try:
-            loaded = await runs.load(self.shell.database, run_id, self.worker_id)
+            loaded = await self._load(run_id)
             if loaded is not None and loaded.run.worker == self.worker_id and not self.drained:
                 self._hold(run_id, loaded)
         except StoreUnavailable:
@@ -210,9 +272,19 @@ class Worker:
             self._breaks[run_id] = self._breaks.get(run_id, 0) + 1
             _log.exception("run_unreadable", run_id=run_id, times=self._breaks[run_id])
         finally:
+            self._taking.discard(run_id)
+            self._overtaken.discard(run_id)
             self._claiming.discard(run_id)
             self._expected.discard(run_id)
         self._wake_again(run_id)
+
+    async def _load(self, run_id: str) -> LoadedRun | None:
+        """Read a run as one commit left it: once more, if a walker of this process let go of it meanwhile."""
+        while True:
+            self._overtaken.discard(run_id)
+            loaded = await runs.load(self.shell.database, run_id, self.worker_id)
+            if run_id not in self._overtaken:
+                return loaded
 
     def _hold(self, run_id: str, loaded: LoadedRun) -> None:
         """Walk a loaded run, unless this very claim of it is walked already."""
@@ -229,22 +301,33 @@ class Worker:
         self._go_on(walker, loaded)
 
     def _go_on(self, walker: Walker, loaded: LoadedRun) -> None:
-        """Read what was left for the run and let it move; one that only waited moves by its signals alone."""
-        lost = under_way(walker.state)
-        if loaded.signals or walker.state.status is RunStatus.WAITING:
+        """Read what was left for the run and let it move; one that waited moves by its signals and timers alone.
+
+        An answer that came before the end of its time wins over the timer, however late both are looked at.
+        """
+        lost, asked = under_way(walker.state), walker.state.ledger.asked
+        if loaded.signals:
             walker.mail.take(loaded.signals)
-        if walker.state.ended_at is None and walker.state.status is not RunStatus.WAITING:
-            walker.signal(Recovered(lost) if walker.state.nodes else Begin())
+        if walker.state.status is RunStatus.WAITING:
+            walker.signal(Tick())
+        elif walker.state.ended_at is None:
+            begun = walker.state.nodes or loaded.run.status == RunStatus.PLANNING
+            asked_here = walker.state.ledger.asked is not asked
+            walker.signal(Recovered(lost, asked_here) if begun else Begin())
 
     def _gone(self, walker: Walker, why: str) -> None:
         run_id = walker.state.run_id
         if self._walkers.get(run_id) is walker:
             del self._walkers[run_id]
+        if run_id in self._taking:
+            self._overtaken.add(run_id)
         if why == "ended":
             self._breaks.pop(run_id, None)
             self.shell.feed.ended(run_id)
         if why == "broken":
             self._mend(run_id)
+        if why == "released":
+            self._expect_again(walker.state)
         if why == "fenced" or (why == "released" and walker.mail.asked):
             # A signal may have been left for the walker that is leaving: nobody else was told of it.
             self.wake(run_id)
@@ -289,6 +372,7 @@ class Worker:
         """Register, then claim what is due; ``engine/rescue.py`` does the rest for as long as the process lives."""
         await self.enlist()
         await self.claim_due()
+        await self.look_ahead()
 
     async def lose(self) -> None:
         """The lease was lost: drop every run without a write and go on under a new name.
@@ -306,6 +390,7 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Stop taking runs, let attempts end for ``seconds`` at most, give the rest back, release everything."""
         self.draining = self.drained = True
+        self.alarms.clear()
         deadline = self.shell.clock.monotonic() + seconds
         for walker in list(self._walkers.values()):
             walker.hold()

@@ -32,10 +32,13 @@ NEWBORN: Final = 256
 
 @dataclass(slots=True)
 class _Topic:
-    """A watched run of this process: its viewers, the highest number heard of, and whether the log is being read."""
+    """A watched run of this process: its viewers, the highest number heard of, and whether the log is being read.
+
+    Viewers keep the order in which they came, so that who hears first does not hang on addresses in memory.
+    """
 
     tenant: str
-    watches: set[Watch] = field(default_factory=set)
+    watches: dict[Watch, None] = field(default_factory=dict)
     head: int = 0
     pulling: bool = False
 
@@ -112,7 +115,7 @@ class Feed:
             _reader(self._database, tenant, run_id), after, self._limits, lambda gone: self._detach(run_id, gone)
         )
         watch.seed(self._newborn.pop(run_id, ()))
-        topic.watches.add(watch)
+        topic.watches[watch] = None
         if self.closing:
             watch.stop()
         elif self._ticker is None:
@@ -134,13 +137,18 @@ class Feed:
 
     async def tick(self) -> None:
         """Look once at the logs of all watched runs, for what no nudge told."""
+        asked = dict(self._topics)
         try:
-            heads = await last_seqs(self._database, list(self._topics))
+            heads = await last_seqs(self._database, list(asked))
         except StoreUnavailable:
             _log.warning("feed_tick_failed", watched=len(self._topics))
             return
         for run_id, seq in heads.items():
             self.announced(run_id, seq)
+        for run_id in asked.keys() - heads.keys():
+            # Retention has pruned it under its viewers: the rest of its frames will never come.
+            for watch in tuple(asked[run_id].watches):
+                watch.stop()
         for topic in self._topics.values():
             for watch in topic.watches:
                 watch.retry()
@@ -159,7 +167,7 @@ class Feed:
     def _detach(self, run_id: str, watch: Watch) -> None:
         topic = self._topics.get(run_id)
         if topic is not None:
-            topic.watches.discard(watch)
+            topic.watches.pop(watch, None)
             if not topic.watches:
                 del self._topics[run_id]
 

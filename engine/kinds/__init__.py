@@ -10,11 +10,15 @@ from engine.kinds.ask import ASK
 from engine.kinds.base import Kind
 from engine.kinds.branch import BRANCH
 from engine.kinds.call import CALL, STRUCTURE
+from engine.kinds.delay import DELAY
 from engine.kinds.join import JOIN
+from engine.kinds.loop import LOOP
 from engine.kinds.map import MAP
+from engine.kinds.subflow import SUBFLOW
 from engine.kinds.transform import TRANSFORM
+from engine.kinds.wait import WAIT
 
-KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, JOIN, ASK)
+KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, LOOP, JOIN, SUBFLOW, ASK, DELAY, WAIT)
 
 BY_NAME: Final[Mapping[str, Kind]] = {kind.spec.name: kind for kind in KINDS}
 

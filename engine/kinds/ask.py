@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from contracts.answers import prompt_problem
 from contracts.outcome import Outcome, Pause
 from contracts.plan import KindSpec
 from contracts.prompts import ACTIONS, PromptKind, PromptSpec
@@ -27,6 +28,14 @@ class AskFields(Wire):
         if (self.prompt is None) == (self.policy_id is None):
             raise PydanticCustomError("ambiguous_ask", "Give exactly one of prompt, policy_id.")
         return self
+
+    @field_validator("prompt")
+    @classmethod
+    def _answerable(cls, prompt: PromptSpec | None) -> PromptSpec | None:
+        problem = None if prompt is None else prompt_problem(prompt)
+        if problem is not None:
+            raise PydanticCustomError(problem[0], problem[1])
+        return prompt
 
 
 class AskKind:

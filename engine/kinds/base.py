@@ -26,6 +26,8 @@ class Work:
     parked: Mapping[str, Any] | None = None
     proposed: Any = None
     """what a gate shows"""
+    started_ms: int = 0
+    """when the node started, ms since the epoch; the same after a crash"""
 
 
 class Kind(Protocol):

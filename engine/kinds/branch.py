@@ -45,6 +45,7 @@ class BranchKind:
         references=_read,
         targets=_targets,
         expressions=lambda own: [("/condition", "cel", own.condition)],
+        output={"type": "object", "required": ["taken"], "properties": {"taken": {"type": "boolean"}}},
     )
     pure = True
 

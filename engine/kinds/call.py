@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.answers import prompt_problem
 from contracts.capability import Ask, CapabilityError, Result
 from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry, Skip
 from contracts.plan import KindSpec
@@ -38,8 +39,8 @@ class CallKind:
                 said = await capability.run(work.bundle, work.context)
         except CapabilityError as error:
             if error.retryable:
-                return Retry(error.code, error.message, after_ms=error.after_ms)
-            return Fail(error.code, error.message)
+                return Retry(error.code, error.message, after_ms=error.after_ms, usage=error.usage)
+            return Fail(error.code, error.message, usage=error.usage)
         return as_outcome(said)
 
 
@@ -50,12 +51,15 @@ def as_outcome(said: Any) -> Outcome:
     """
     if isinstance(said, (Expand, Choose)):
         return Fail("outcome_not_allowed", f"A capability cannot answer with {type(said).__name__}.")
+    if isinstance(said, Ask):
+        said = Pause(said.prompt, resumes=True, state=said.state)
+    if isinstance(said, Pause) and (problem := prompt_problem(said.prompt)) is not None:
+        # A question that nobody could answer would wait for ever.
+        return Fail("prompt_invalid", problem[1], usage=said.usage)
     if isinstance(said, (Done, Retry, Pause, Fail, Skip)):
         return said
     if isinstance(said, Result):
         return Done(said.output, said.usage)
-    if isinstance(said, Ask):
-        return Pause(said.prompt, resumes=True, state=said.state)
     return Done(said)
 
 

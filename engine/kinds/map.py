@@ -36,11 +36,14 @@ class MapKind:
         summary="Runs a node for every item of a list, several at a time.",
         references=lambda _node, own: [own.over.node_id] if own.over.node_id else [],
         inner=lambda own: own.inner(),
+        fed="over",
     )
     pure = True
 
     async def run(self, work: Work) -> Outcome:
         """Return the items; anything but a list is a failure for good."""
+        if "over" not in work.bundle.inputs:
+            return Fail("input_missing", "The list that it maps over is not there: what should have made it did not.")
         items = work.bundle.inputs["over"]
         if not isinstance(items, list):
             return Fail("not_a_list", f"A map needs a list; it was given {type(items).__name__}.")
