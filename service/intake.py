@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from contracts.answer import answer_schema
 from contracts.capability import CapabilityDirectory
+from contracts.clock import YEAR_MS
 from contracts.envelope import JsonSchemaContract, TaskEnvelope, read_envelope
 from contracts.errors import EnvelopeInvalid, ErrorItem
+from contracts.expressions import ExpressionRefused, compile_rule
 from contracts.schema import CompiledSchema, SchemaRefused, compile_schema
 from contracts.wire import MAX_DEPTH, deep_place
 from planner.goals import unknown_facets
@@ -27,20 +29,43 @@ class Admitted:
     contract: CompiledSchema
 
 
-def admit(body: Any, directory: CapabilityDirectory) -> Admitted:
-    """Return the admitted envelope.
+def admit(body: Any, directory: CapabilityDirectory, *, models: bool = False) -> Admitted:
+    """Return the admitted envelope; ``models`` says whether a model is configured.
 
     Raises ``EnvelopeInvalid`` (shape, unknown facet), ``Unsupported``, ``SchemaRefused`` (pointers into the body).
     """
     _check_depth(body)
     envelope = read_envelope(body)
-    refuse_unsupported(envelope)
+    refuse_unsupported(envelope, models=models)
+    _check_conditions(envelope)
     catalogue = directory.catalogue()
     strangers = unknown_facets(envelope, catalogue)
     if strangers:
         raise EnvelopeInvalid("The output contract names facets that nobody declared.", errors=strangers)
     facets = {facet.name: facet.schema for facet in catalogue.facets}
     return Admitted(envelope, envelope.model_dump(mode="json"), _compiled(envelope, facets))
+
+
+def _check_conditions(envelope: TaskEnvelope) -> None:
+    """Refuse a runtime rule whose condition does not compile, with the column of the fault (F5)."""
+    found = []
+    for place, rule in enumerate(envelope.policies.runtime):
+        try:
+            if rule.trigger.condition is not None:
+                compile_rule(rule.trigger.condition)
+        except ExpressionRefused as refused:
+            column = "" if refused.column is None else f" (column {refused.column})"
+            pointer = f"/policies/runtime/{place}/trigger/condition"
+            found.append(ErrorItem(pointer, "bad_expression", f"{refused.message.rstrip('.')}{column}."))
+    if found:
+        raise EnvelopeInvalid("A runtime policy has a condition that cannot be read.", errors=found)
+
+
+def check_start(envelope: TaskEnvelope, now_ms: int) -> None:
+    """Raise ``EnvelopeInvalid`` for a start that is too far away; one that has passed means at once."""
+    at_ms = envelope.starts_ms
+    if at_ms is not None and at_ms - now_ms > YEAR_MS:
+        raise EnvelopeInvalid(errors=[ErrorItem("/start_at", "bad_time", "A run starts within 366 days.")])
 
 
 def _check_depth(body: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from contracts.access import Principal
 from contracts.envelope import TaskEnvelope
 from contracts.plan import plan_wire
-from contracts.ports import Planned, Planner
+from contracts.ports import Planned, Planner, Unplannable
+from engine.drafting import MODEL, Drafting, draft
 
 Read = Callable[[Any], TaskEnvelope]
 """A JSON value → an envelope that would be accepted; raises the same refusals as accepting it does."""
@@ -17,18 +18,27 @@ Read = Callable[[Any], TaskEnvelope]
 class Plans:
     """The dry run. ``read`` is the intake's own reading, so that it refuses exactly what a submission would."""
 
-    def __init__(self, planner: Planner, read: Read) -> None:
-        """Take the planner and the intake's reading."""
-        self._planner, self._read = planner, read
+    def __init__(self, planner: Planner, read: Read, drafting: Drafting | None = None) -> None:
+        """Take the planner, the intake's reading, and who writes plans by a model."""
+        self._planner, self._read, self._drafting = planner, read, drafting or Drafting()
 
     async def dry_run(self, principal: Principal, body: Any) -> dict[str, Any]:
         """Return ``{"plan", "findings", "estimate"}``; without a plan it is null and the findings say why.
 
-        Raises :class:`EnvelopeInvalid`, :class:`Unsupported`.
+        With the strategy ``model`` the model is asked as a run would ask it, its repairs and the search included, for
+        at most ``timeouts.run_seconds``; what that costs is nobody's budget. Raises :class:`EnvelopeInvalid`,
+        :class:`Unsupported`.
         """
-        answer = self._planner.plan(self._read(body))
+        answer = await self._answer(self._read(body))
         if isinstance(answer, Planned):
             plan = plan_wire(answer.plan)
             return {"plan": plan, "findings": plan["findings"], "estimate": plan["estimate"]}
         findings = [finding.model_dump(mode="json", exclude_none=True) for finding in answer.findings]
         return {"plan": None, "findings": findings, "estimate": None}
+
+    async def _answer(self, envelope: TaskEnvelope) -> Planned | Unplannable:
+        if envelope.workflow is None and self._drafting.strategy_of(envelope) == MODEL:
+            written = await draft(self._drafting, envelope)
+            if isinstance(written, Planned):
+                return written
+        return self._planner.plan(envelope)

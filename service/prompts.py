@@ -17,17 +17,20 @@ from contracts.errors import (
     HumanPayloadRequired,
     InvalidRunState,
     PromptNotFound,
-    RunNotFound,
+    ServerBusy,
     StalePlanVersion,
+    StoreUnavailable,
     Unprocessable,
 )
 from contracts.lifecycle import RUN_TERMINAL, PromptStatus, RunStatus, WaitingOn
 from contracts.ports import Clock
-from contracts.prompts import Assignees, DecisionInput
+from contracts.prompts import DecisionInput
 from contracts.wire import Wire, read_model
 from hitl.desk import Decided, Desk
-from hitl.policy import may_decide
-from hitl.render import to_prompt, wire
+from hitl.render import policy_of, to_prompt, wire
+from hitl.standing import may_decide, standing_of
+from service.control import Control
+from service.gone import gone_or_missing, prompt_gone_or_missing
 from store import prompts as rows
 from store import runs
 from store.connect import Database
@@ -37,6 +40,7 @@ from store.rows import PromptRow, RunRow
 
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
 
+RETRY_SECONDS: Final = 2
 MAX_PAGES: Final = 20
 """How many pages of rows one request looks through for prompts that fit."""
 
@@ -70,9 +74,10 @@ class Resumed:
 class Prompts:
     """The use cases of prompts. Storage failures are raised, never shown as an empty list (H7)."""
 
-    def __init__(self, database: Database, desk: Desk, clock: Clock) -> None:
-        """Take what is needed."""
+    def __init__(self, database: Database, desk: Desk, clock: Clock, control: Control | None = None) -> None:
+        """Take what is needed; without ``control`` a pause is not ended by ``run.resume``."""
         self._database, self._desk, self._clock = database, desk, clock
+        self._control = control
 
     async def list(
         self,
@@ -107,21 +112,25 @@ class Prompts:
                 cursor = encode(found[-1].created_at, found[-1].prompt_id)
             if cursor is None or len(found) == limit:
                 break
-        return {"items": await self._wire(principal, found), "next_cursor": cursor}
+        return {"items": await shown(self._database, principal.tenant, found), "next_cursor": cursor}
 
     async def get(self, principal: Principal, prompt_id: str) -> dict[str, Any]:
-        """Return one prompt with its votes. Raises PromptNotFound."""
+        """Return one prompt with its votes. Raises PromptNotFound, RunPruned."""
         row = await rows.get(self._database, principal.tenant, prompt_id)
         if row is None:
-            raise PromptNotFound(f"There is no prompt {prompt_id}.")
-        return (await self._wire(principal, [row]))[0]
+            raise await prompt_gone_or_missing(self._database, principal.tenant, prompt_id)
+        return (await shown(self._database, principal.tenant, [row]))[0]
 
     async def decide(self, principal: Principal, prompt_id: str, body: Any, channel: str = "http") -> dict[str, Any]:
         """Decide a prompt; return ``{"decision": …, "prompt": {"status"}, "run": {"status"}}`` (wire §5).
 
         Raises what :meth:`hitl.desk.Desk.decide` raises, and Unprocessable for a body that is no decision.
         """
-        decided = await self._desk.decide(principal, prompt_id, read_model(DecisionInput, body, Unprocessable), channel)
+        said = read_model(DecisionInput, body, Unprocessable)
+        try:
+            decided = await self._desk.decide(principal, prompt_id, said, channel)
+        except PromptNotFound as error:
+            raise await prompt_gone_or_missing(self._database, principal.tenant, prompt_id) from error
         run = await self._run(principal, decided.run_id)
         return {
             "decision": asdict(decided.decision),
@@ -130,13 +139,20 @@ class Prompts:
         }
 
     async def resume(self, principal: Principal, body: Any) -> Resumed:
-        """Decide a prompt by its run (H10); stream what follows from ``after``.
+        """Decide a prompt by its run (H10), or end its pause when nobody is asked; stream what follows ``after``.
 
         Raises RunNotFound, InvalidRunState (the run has ended, or waits for nobody), StalePlanVersion,
-        HumanPayloadRequired (people are awaited and no decision was sent), PromptNotFound with the open prompts, and
-        what deciding raises.
+        HumanPayloadRequired (people are awaited and no decision was sent), PromptNotFound with the open prompts,
+        ServerBusy when the database does not answer (sent again, the decision is stored once), and what deciding
+        raises.
         """
         asked = read_model(ResumeInput, body, Unprocessable)
+        try:
+            return await self._resume(principal, asked)
+        except StoreUnavailable as error:
+            raise ServerBusy("The database did not answer; send it again.", retry_after=RETRY_SECONDS) from error
+
+    async def _resume(self, principal: Principal, asked: ResumeInput) -> Resumed:
         run = await self._run(principal, asked.run_id)
         if RunStatus(run.status) in RUN_TERMINAL:
             raise InvalidRunState(f"The run is {run.status}.", run_id=run.run_id, run_status=run.status)
@@ -144,7 +160,10 @@ class Prompts:
             raise StalePlanVersion(f"The plan has version {run.plan_version}.", plan_version=run.plan_version)
         waiting = await rows.open_of_run(self._database, principal.tenant, run.run_id)
         if asked.prompt_id is None or asked.decision is None:
-            raise _payload_required(run, waiting)
+            if waiting or asked.prompt_id is not None or not _is_paused(run) or self._control is None:
+                raise _payload_required(run, waiting)
+            await self._control.resume(principal, run.run_id)
+            return Resumed(run.run_id, run.last_seq)
         await self._check_prompt(principal, run, asked.prompt_id, waiting)
         await self.decide(principal, asked.prompt_id, asked.decision)
         return Resumed(run.run_id, run.last_seq)
@@ -162,7 +181,7 @@ class Prompts:
     async def _run(self, principal: Principal, run_id: str) -> RunRow:
         row = await runs.run_row(self._database, principal.tenant, run_id)
         if row is None:
-            raise RunNotFound(f"There is no run {run_id}.")
+            raise await gone_or_missing(self._database, principal.tenant, run_id)
         return row
 
     async def _run_status(self, principal: Principal, run: RunRow, decided: Decided) -> str:
@@ -177,14 +196,15 @@ class Prompts:
         others = await rows.open_of_run(self._database, principal.tenant, run.run_id)
         return run.status if others else RunStatus.RUNNING.value
 
-    async def _wire(self, principal: Principal, found: Sequence[PromptRow]) -> builtins.list[dict[str, Any]]:
-        """Render rows; an open prompt of quorum 1 has no votes, the first would have settled it."""
-        shown = []
-        for row in found:
-            silent = row.status == PromptStatus.OPEN and row.quorum == 1
-            votes = () if silent else await rows.votes_of(self._database, principal.tenant, row.prompt_id)
-            shown.append(wire(to_prompt(row, votes)))
-        return shown
+
+async def shown(database: Database, tenant: str, found: Sequence[PromptRow]) -> list[dict[str, Any]]:
+    """Return prompts as they stand on the wire, with their votes.
+
+    An open prompt of quorum 1 has none: the first would have settled it.
+    """
+    voted = [row.prompt_id for row in found if row.status != PromptStatus.OPEN or row.quorum > 1]
+    votes = await rows.votes_of_all(database, tenant, voted)
+    return [wire(to_prompt(row, votes.get(row.prompt_id, ()))) for row in found]
 
 
 def _selection(principal: Principal, view: str | None, status: str | None) -> tuple[View, Callable[[PromptRow], bool]]:
@@ -199,11 +219,14 @@ def _selection(principal: Principal, view: str | None, status: str | None) -> tu
         if status is not None and row.status != status:
             return False
         return view != "mine" or (
-            row.claimed_by in (None, principal.subject)
-            and may_decide(principal, Assignees.model_validate_json(row.assignees_json))
+            row.claimed_by in (None, principal.subject) and may_decide(principal, standing_of(row, policy_of(row)))
         )
 
     return _STORED[view], fits
+
+
+def _is_paused(run: RunRow) -> bool:
+    return orjson.loads(run.ledger_json).get("paused") is not None
 
 
 def _payload_required(run: RunRow, waiting: Sequence[PromptRow]) -> Exception:

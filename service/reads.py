@@ -5,21 +5,27 @@ Everything is read with the caller's tenant; what belongs to another one is not 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from contracts.access import Principal
 from contracts.clock import rfc3339, rfc3339_or_none
-from contracts.errors import NotFound, RunNotFound
+from contracts.errors import NotFound
 from contracts.events import Complete, Failed
 from contracts.lifecycle import RUN_TERMINAL, NodeStatus, RunStatus
 from contracts.ports import Clock
+from engine.addresses import Addresses
+from engine.kinds import BY_NAME
 from hitl.render import to_prompt, wire
+from service.gone import gone_or_missing
 from service.nodes import after_cursor, node_detail, node_item
+from service.rights import may_control
 from store import prompts
 from store.connect import Database
 from store.events import events_after
+from store.lineage import children_of, forks_of
 from store.rows import NodeRow, RunRow
 from store.runs import node_row, node_rows, plan_row, run_page, run_row
 
@@ -27,12 +33,13 @@ from store.runs import node_row, node_rows, plan_row, run_page, run_row
 class Reads:
     """The use cases of reading runs."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        """Take the database; the clock is for durations of what goes on."""
+    def __init__(self, database: Database, clock: Clock, addresses: Addresses | None = None) -> None:
+        """Take the database; the clock is for durations of what goes on, the addresses for nodes that are called."""
         self._database, self._clock = database, clock
+        self._addresses = addresses or Addresses()
 
     async def run(self, principal: Principal, run_id: str) -> dict[str, Any]:
-        """Return a run as it stands. Raises :class:`RunNotFound`.
+        """Return a run as it stands. Raises ``RunNotFound``, ``RunPruned`` (as everything here does).
 
         ``output`` and ``error`` are those of its terminal frame. ``duration_ms`` is time spent working, ``waited_ms``
         time spent waiting; null before it started.
@@ -43,6 +50,9 @@ class Reads:
         return {
             **run_item(row),
             "open_prompts": waiting,
+            "paused": _paused(row),
+            "lineage": await self._lineage(row),
+            "root_run_id": row.root_run_id or row.run_id,
             "output": output,
             "error": error,
             **self._account(row),
@@ -65,7 +75,7 @@ class Reads:
     async def nodes(self, principal: Principal, run_id: str, *, cursor: str | None, limit: int) -> dict[str, Any]:
         """Return a page of nodes: those of the plan in its order, then what they unfolded into.
 
-        Raises :class:`RunNotFound`, ``BadQuery``.
+        Raises ``RunNotFound``, ``BadQuery``.
         """
         planned, stored = await self._nodes(principal, run_id)
         names = [*planned, *sorted(stored.keys() - planned.keys(), key=_natural)]
@@ -80,7 +90,17 @@ class Reads:
         if stored is None and node_id not in planned:
             await self._row(principal, run_id)
             raise NotFound("There is no such node.")
-        return node_detail(node_id, planned.get(node_id), stored, self._clock.now_ms())
+        detail = node_detail(node_id, planned.get(node_id), stored, self._clock.now_ms())
+        return detail | {"callback_url": await self._callback_url(principal, run_id, stored)}
+
+    async def _callback_url(self, principal: Principal, run_id: str, stored: NodeRow | None) -> str | None:
+        """Return where a node that waits for it is called back; None for callers who may not control the run (J6)."""
+        if stored is None or stored.status != NodeStatus.WAITING or not BY_NAME[stored.kind].spec.called_back:
+            return None
+        row = await self._row(principal, run_id)
+        if not may_control(principal, row.principal):
+            return None
+        return self._addresses.callback(principal.tenant, run_id, stored.node_id)
 
     async def artifacts(self, principal: Principal, run_id: str, *, cursor: str | None, limit: int) -> dict[str, Any]:
         """Return a page of the stored outputs, in the order of the nodes. Raises ``RunNotFound``, ``BadQuery``."""
@@ -101,7 +121,7 @@ class Reads:
     async def _row(self, principal: Principal, run_id: str) -> RunRow:
         row = await run_row(self._database, principal.tenant, run_id)
         if row is None:
-            raise RunNotFound
+            raise await gone_or_missing(self._database, principal.tenant, run_id)
         return row
 
     async def _waiting(self, principal: Principal, run_id: str) -> list[dict[str, Any]]:
@@ -111,6 +131,17 @@ class Reads:
             votes = await prompts.votes_of(self._database, principal.tenant, row.prompt_id) if row.quorum > 1 else []
             shown.append(wire(to_prompt(row, votes)))
         return shown
+
+    async def _lineage(self, row: RunRow) -> dict[str, Any]:
+        """Return where the run comes from and what came of it, at most 100 children and forks, oldest first."""
+        children = await children_of(self._database, row.tenant, row.run_id)
+        forks = await forks_of(self._database, row.tenant, row.run_id)
+        return {
+            "parent": _place(row.parent_run_id, row.parent_node_id),
+            "children": [asdict(child) for child in children],
+            "forked_from": _place(row.origin_run_id, row.origin_node_id),
+            "forks": [asdict(fork) for fork in forks],
+        }
 
     async def _end(self, principal: Principal, row: RunRow) -> tuple[Any, dict[str, Any] | None]:
         """Return output and error of the terminal frame; both null before."""
@@ -130,7 +161,8 @@ class Reads:
         waited = int(ledger.get("waited_ms", 0))
         if row.ended_at is None and ledger.get("waiting_since") is not None:
             waited += max(0, now - int(ledger["waiting_since"]))
-        began = row.started_at
+        # Before a scheduled start a run waits: that is part of its account, as its deadline and its last frame see it.
+        began = row.started_at if row.start_at is None else row.created_at
         return {
             "usage": {"tokens": ledger.get("tokens", 0), "cost": ledger.get("cost", 0)},
             "duration_ms": None if began is None else max(0, now - began - waited),
@@ -160,6 +192,8 @@ def run_links(run_id: str) -> dict[str, str]:
         "nodes": f"{base}/nodes",
         "artifacts": f"{base}/artifacts",
         "cancel": f"{base}/cancel",
+        "pause": f"{base}/pause",
+        "resume": f"{base}/resume",
     }
 
 
@@ -178,6 +212,16 @@ def run_item(row: RunRow) -> dict[str, Any]:
         "ended_at": rfc3339_or_none(row.ended_at),
         "links": run_links(row.run_id),
     }
+
+
+def _place(run_id: str | None, node_id: str | None) -> dict[str, str | None] | None:
+    return None if run_id is None else {"run_id": run_id, "node_id": node_id}
+
+
+def _paused(row: RunRow) -> dict[str, Any] | None:
+    """Return who paused the run, why and when; None while it is not paused, and after its end."""
+    paused = orjson.loads(row.ledger_json).get("paused")
+    return None if paused is None or _ended(row) else paused | {"at": rfc3339(paused["at"])}
 
 
 def _ended(row: RunRow) -> bool:

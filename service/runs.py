@@ -9,13 +9,17 @@ from typing import Any
 import orjson
 
 from contracts.access import Principal
-from contracts.errors import ErrorItem, IdempotencyKeyReused, InvalidRunState, PlanInvalid, RunNotFound
+from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Unplannable
 from engine.birth import Order
+from engine.drafting import MODEL
 from engine.worker import Worker
-from service.intake import Admitted, admit
-from store import idempotency, runs, signals
+from service.control import Control
+from service.gone import gone_or_missing
+from service.intake import Admitted, admit, check_start
+from service.support import refuse_undecidable
+from store import idempotency, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,9 @@ class Runs:
             known = await self._known(principal, key, fingerprint)
             if known is not None:
                 return known
-        admitted = admit(body, self._shell.directory)
+        admitted = admit(body, self._shell.directory, models=self._shell.drafting.model is not None)
+        check_start(admitted.envelope, self._shell.clock.now_ms())
+        refuse_undecidable(admitted.envelope, principal.subject)
         order = self._order(admitted, principal, key, fingerprint, correlation_id)
         born = await self._worker.accept(order)
         if born.existing:
@@ -61,7 +67,10 @@ class Runs:
         self, admitted: Admitted, principal: Principal, key: str | None, fingerprint: str, correlation_id: str | None
     ) -> Order:
         envelope = admitted.envelope
-        planned = self._shell.planner.plan(envelope)
+        strategy = self._shell.drafting.strategy_of(envelope)
+        # A model is asked once the run is durable: the stream speaks at once, and a crash leaves a record (design §4).
+        written = strategy == MODEL and envelope.workflow is None
+        planned = None if written else self._shell.planner.plan(envelope)
         if isinstance(planned, Unplannable) and envelope.workflow is not None:
             raise PlanInvalid(errors=as_errors(planned))
         return Order(
@@ -72,6 +81,7 @@ class Runs:
             envelope_json=admitted.envelope_json,
             contract=admitted.contract,
             planned=planned,
+            strategy=strategy,
             correlation_id=envelope.correlation_id or correlation_id or self._shell.ids.new(CORRELATION),
             key=key,
             fingerprint=fingerprint,
@@ -90,25 +100,12 @@ class Runs:
     async def _earlier(self, principal: Principal, run_id: str) -> Accepted:
         row = await runs.run_row(self._shell.database, principal.tenant, run_id)
         if row is None:
-            raise RunNotFound
+            raise await gone_or_missing(self._shell.database, principal.tenant, run_id)
         return Accepted(run_id, row.correlation_id, created=False)
 
     async def cancel(self, principal: Principal, run_id: str, reason: str | None = None) -> dict[str, Any]:
-        """Ask a run to end; the terminal frame follows when its holder has read the signal.
-
-        Raises ``RunNotFound``, ``InvalidRunState`` (it has ended already; asking twice is fine until then).
-        """
-        database, now_ms = self._shell.database, self._shell.clock.now_ms()
-        payload = orjson.dumps({"by": principal.subject, "reason": reason}).decode()
-        async with database.unit("signal") as unit:
-            left = await signals.leave(unit, run_id, principal.tenant, "cancel", payload, now_ms)
-        if left is None:
-            row = await runs.run_row(database, principal.tenant, run_id)
-            if row is None:
-                raise RunNotFound(f"There is no run {run_id}.")
-            raise InvalidRunState(f"The run is {row.status}.", run_id=run_id, run_status=row.status)
-        self._shell.nudge.run(run_id, left.worker)
-        return {"run_id": run_id, "status": "cancelling"}
+        """Ask a run to end; see :meth:`service.control.Control.cancel`."""
+        return await Control(self._shell).cancel(principal, run_id, reason)
 
 
 def as_errors(refused: Unplannable) -> list[ErrorItem]:

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from contracts.access import Principal
-from contracts.errors import RunNotFound, ServerBusy
+from contracts.errors import ServerBusy
 from contracts.events import Frame, RunWaiting, StreamEnd, encode
 from contracts.lifecycle import RUN_TERMINAL, RunStatus
 from contracts.ports import Clock
 from events.feed import Feed
+from service.gone import gone_or_missing
 from store.connect import Database
 from store.events import events_after
 from store.rows import RunRow
@@ -81,10 +82,14 @@ class Streams:
         self.clock = clock
         self.open_streams = 0
 
-    def admit(self) -> None:
-        """Raise :class:`ServerBusy` when this process serves as many streams as it may, or is going down."""
+    def check_staying(self) -> None:
+        """Raise :class:`ServerBusy` when this process is going down."""
         if self.feed.closing:
             raise ServerBusy("This process is going down; connect again.", retry_after=1)
+
+    def admit(self) -> None:
+        """Raise :class:`ServerBusy` when this process serves as many streams as it may, or is going down."""
+        self.check_staying()
         if self.open_streams >= self._max_streams:
             raise ServerBusy("This process serves as many streams as it may.", retry_after=2)
 
@@ -95,7 +100,7 @@ class Streams:
     async def attach(self, principal: Principal, run_id: str, after: int) -> Stream | None:
         """Return a stream of what follows ``after``; None when that is at or past the terminal frame.
 
-        A number beyond the log counts as its end. Raises :class:`RunNotFound`, :class:`ServerBusy`.
+        A number beyond the log counts as its end. Raises ``RunNotFound``, ``RunPruned``, :class:`ServerBusy`.
         """
         self.admit()
         row = await self._row(principal, run_id)
@@ -106,7 +111,7 @@ class Streams:
     async def page(self, principal: Principal, run_id: str, after: int, limit: int) -> EventPage | None:
         """Return at most ``limit`` committed frames after ``after``; None at or past the terminal frame.
 
-        Raises :class:`RunNotFound`.
+        Raises ``RunNotFound``, ``RunPruned``.
         """
         row = await self._row(principal, run_id)
         if _ended(row) and after >= row.last_seq:
@@ -136,7 +141,7 @@ class Streams:
     async def _row(self, principal: Principal, run_id: str) -> RunRow:
         row = await run_row(self._database, principal.tenant, run_id)
         if row is None:
-            raise RunNotFound
+            raise await gone_or_missing(self._database, principal.tenant, run_id)
         return row
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contracts.envelope import TaskEnvelope
-from contracts.errors import ErrorItem, Unsupported
-
-_TIMEOUTS = ("default", "escalate")
+from contracts.errors import EnvelopeInvalid, ErrorItem, Unsupported
 
 
-def refuse_unsupported(envelope: TaskEnvelope) -> None:
-    """Raise :class:`Unsupported` with a pointer per thing that is legal but does not work yet."""
+def refuse_unsupported(envelope: TaskEnvelope, *, models: bool = False) -> None:
+    """Raise :class:`Unsupported` with a pointer per thing that is legal but does not work yet, or here.
+
+    ``models`` says whether a model is configured.
+    """
     found = list(_findings(envelope))
+    if envelope.policies.planner.strategy == "model" and not models:
+        found.append(_item("/policies/planner/strategy", "No model is configured that could write a plan."))
     if found:
         raise Unsupported(errors=found)
 
@@ -31,20 +34,27 @@ def _findings(envelope: TaskEnvelope) -> Iterator[ErrorItem]:
 def _rules(envelope: TaskEnvelope) -> Iterator[ErrorItem]:
     for index, rule in enumerate(envelope.policies.hitl):
         at = f"/policies/hitl/{index}"
-        if rule.on_timeout in _TIMEOUTS:
-            yield _item(f"{at}/on_timeout", f"on_timeout {rule.on_timeout} is not supported yet.")
         usual = "plan_review" if rule.when == "plan" else "approval"
         if rule.prompt_kind().value != usual:
             yield _item(f"{at}/kind", f"A gate {rule.when} is of kind {usual}; others are not supported yet.")
-    for index, runtime in enumerate(envelope.policies.runtime):
-        at = f"/policies/runtime/{index}"
-        if runtime.trigger.type != "on_validation_fail":
-            yield _item(f"{at}/trigger/type", f"Trigger {runtime.trigger.type} is not supported yet.")
-        if runtime.action.type != "replan":
-            yield _item(f"{at}/action/type", f"Action {runtime.action.type} is not supported yet.")
-        for name in ("selector", "condition"):
-            if getattr(runtime.trigger, name) is not None:
-                yield _item(f"{at}/trigger/{name}", f"A {name} of this trigger is not supported yet.")
+
+
+def refuse_undecidable(envelope: TaskEnvelope, requester: str) -> None:
+    """Raise EnvelopeInvalid for a rule that too few people could ever decide once its requester is kept out (H3).
+
+    Only where all who are asked are named; who has a role or is in a group is not known here.
+    """
+    found = []
+    for index, rule in enumerate(envelope.policies.hitl):
+        places = [("", rule.assignees), *((f"/escalation/{n}", s.assignees) for n, s in enumerate(rule.escalation))]
+        for place, asked in places if rule.exclude_requester else ():
+            named = bool(asked.users) and not (asked.roles or asked.groups)
+            if named and len(set(asked.users) - {requester}) < rule.quorum:
+                message = "Without the requester, too few people are left to reach the quorum."
+                pointer = f"/policies/hitl/{index}{place}/assignees"
+                found.append(ErrorItem(pointer, "quorum_unreachable", message))
+    if found:
+        raise EnvelopeInvalid(errors=found)
 
 
 def _item(pointer: str, message: str) -> ErrorItem:

@@ -1,0 +1,69 @@
+"""Who may do what to a run or a prompt: one place, pure functions (P2, H9).
+
+Every door asks these; none decides by itself. Reading a run's data stays open to its whole tenant. The tenant itself
+is not looked at here: a use case only ever finds rows of its own tenant.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from contracts.access import Principal
+from contracts.errors import Forbidden
+
+_RUNNERS: Final = frozenset({"operator", "admin"})
+_EDITORS: Final = _RUNNERS | {"builder"}
+
+
+def may_control(principal: Principal, requester: str) -> bool:
+    """Return whether a caller may cancel, pause, resume, retry, fork or trigger a run.
+
+    ``requester`` is the subject the run was started by (``runs.principal``). True for that subject, an operator and
+    an admin.
+    """
+    return principal.subject == requester or bool(principal.roles & _RUNNERS)
+
+
+def may_edit_plan(principal: Principal, requester: str) -> bool:
+    """Return whether a caller may change the plan of a running run: who may control it, and builders."""
+    return principal.subject == requester or bool(principal.roles & _EDITORS)
+
+
+def may_withdraw(principal: Principal, requester: str) -> bool:
+    """Return whether a caller may take a question back: the run's requester or an admin."""
+    return principal.subject == requester or "admin" in principal.roles
+
+
+def may_audit(principal: Principal) -> bool:
+    """Return whether a caller may read audit records: an admin or an operator."""
+    return bool(principal.roles & _RUNNERS)
+
+
+def check_control(principal: Principal, requester: str) -> None:
+    """Raise Forbidden (403) unless :func:`may_control`."""
+    if not may_control(principal, requester):
+        raise Forbidden("Only who started the run, an operator or an admin may do this to it.")
+
+
+def check_edit_plan(principal: Principal, requester: str) -> None:
+    """Raise Forbidden (403) unless :func:`may_edit_plan`."""
+    if not may_edit_plan(principal, requester):
+        raise Forbidden("Only who started the run, a builder, an operator or an admin may change its plan.")
+
+
+def check_withdraw(principal: Principal, requester: str) -> None:
+    """Raise Forbidden (403) unless :func:`may_withdraw`."""
+    if not may_withdraw(principal, requester):
+        raise Forbidden("Only who started the run or an admin may take a question back.")
+
+
+def check_audit(principal: Principal) -> None:
+    """Raise Forbidden (403) unless :func:`may_audit`."""
+    if not may_audit(principal):
+        raise Forbidden("Only an operator or an admin may read audit records.")
+
+
+def check_retention(principal: Principal) -> None:
+    """Raise Forbidden (403) unless the caller is an admin: who may say how long things are kept."""
+    if "admin" not in principal.roles:
+        raise Forbidden("Only an admin may see or change how long things are kept.")
