@@ -46,6 +46,8 @@ def problem(error: FlexError, scope: Scope, headers: Mapping[str, str] | None = 
     """Return an error as a problem document; ``retry_after`` (seconds) also becomes the ``Retry-After`` header."""
     correlation_id = correlation_of(scope)
     shown = {**(headers or {}), **NO_STORE, "X-Correlation-Id": correlation_id}
+    if error.status == 401:
+        shown["WWW-Authenticate"] = "Bearer"
     if error.status == 503:
         shown["Retry-After"] = str(error.extra.get("retry_after", 2))
     return Response(orjson.dumps(error.as_problem(correlation_id)), error.status, shown, PROBLEM)

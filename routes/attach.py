@@ -41,12 +41,17 @@ def start_after(request: Request) -> int:
 
 def prefers_json(request: Request) -> bool:
     """Say whether ``Accept`` asks for JSON rather than for a stream; the stream wins when both weigh the same."""
-    weights = {"application/json": 0.0, MEDIA_TYPE: 0.0}
+    return prefers(request, "application/json", MEDIA_TYPE)
+
+
+def prefers(request: Request, media_type: str, usual: str) -> bool:
+    """Say whether ``Accept`` asks for ``media_type`` rather than for the ``usual`` one."""
+    weights = {media_type: 0.0, usual: 0.0}
     for part in ",".join(request.headers.getlist("accept")).split(","):
         media, *parameters = [piece.strip().lower() for piece in part.split(";")]
         if media in weights:
             weights[media] = max(weights[media], _quality(parameters))
-    return weights["application/json"] > weights[MEDIA_TYPE]
+    return weights[media_type] > weights[usual]
 
 
 def _quality(parameters: list[str]) -> float:

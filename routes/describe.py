@@ -49,11 +49,15 @@ RUN_HEADERS: Final = {
 BODY_ERRORS: Final = (errors.BadJson, errors.BadHeader, errors.TooLarge, errors.NotJson)
 DECISION_ERRORS: Final = (
     errors.PromptNotFound,
+    errors.RequesterExcluded,
     errors.NotAssigned,
     errors.ActionNotAllowed,
     errors.PromptSettled,
+    errors.PromptClaimed,
     errors.PromptStale,
+    errors.AlreadyVoted,
     errors.AnswerInvalid,
+    errors.InvalidRunState,
 )
 STORE: Final = (errors.StoreUnavailable,)
 

@@ -11,9 +11,18 @@ from starlette.requests import Request
 from contracts.access import Principal
 from contracts.ports import Ids
 from routes.stream import Pace
+from service.audit import Audit
+from service.batches import Batches
+from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.control import Control
+from service.editing import Editing
+from service.handing import Handing
+from service.lineage import Lineages
 from service.plans import Plans
 from service.reads import Reads
+from service.retention import Retention
+from service.review import Reviews
 from service.streams import Streams
 
 
@@ -146,10 +155,19 @@ class Doors:
     runs: RunsDoor
     reads: Reads
     prompts: PromptsDoor
+    handing: Handing
+    batches: Batches
+    control: Control
+    callbacks: Callbacks
+    lineages: Lineages
+    editing: Editing
     streams: Streams
     plans: Plans
     capabilities: Capabilities
     registrations: RegistrationsDoor
+    reviews: Reviews
+    audit: Audit
+    retention: Retention
     intake: Intake
     health: Health
     metrics: Metrics

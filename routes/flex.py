@@ -44,8 +44,11 @@ async def run_resume(request: Request) -> Response:
     """Store a decision, then stream what follows it; 202 with the run as JSON when Accept asks for JSON."""
     shield(request)
     doors, caller = doors_of(request), principal_of(request)
+    as_json = prefers_json(request)
+    # Before anything is decided: a refusal must not leave a decision behind.
+    doors.streams.check_staying() if as_json else doors.streams.admit()
     resumed = await doors.prompts.resume(caller, await json_body(request))
-    if not prefers_json(request):
+    if not as_json:
         return await attach(request, caller, resumed.run_id, resumed.after)
     run = await doors.reads.run(caller, resumed.run_id)
     return Json(run, 202, run_headers(resumed.run_id, run["correlation_id"]))
@@ -91,8 +94,7 @@ RUN_RESUME = RouteSpec(
         Answer(204, "The run has ended and nothing is left to send."),
     ),
     errors=(
-        *describe.BODY_ERRORS, *describe.DECISION_ERRORS, errors.RunNotFound, errors.InvalidRunState,
-        errors.StalePlanVersion, errors.HumanPayloadRequired, errors.Unprocessable,
-        errors.ServerBusy, errors.StoreUnavailable,
+        *describe.BODY_ERRORS, *describe.DECISION_ERRORS, errors.RunNotFound, errors.StalePlanVersion,
+        errors.HumanPayloadRequired, errors.Unprocessable, errors.ServerBusy, errors.StoreUnavailable,
     ),
 )  # fmt: skip

@@ -32,22 +32,28 @@ async def json_body(request: Request, *, required: bool = True) -> Any:
 
     Raises :class:`NotJson` (415), :class:`TooLarge` (413, before the rest is read), :class:`BadJson`.
     """
-    limit = doors_of(request).limits.body_bytes
-    _check_length(request, limit)
     if "content-type" in request.headers or required:
         _check_type(request)
+    body = await raw_body(request)
+    if not body and not required:
+        return None
+    if "content-type" not in request.headers:
+        raise NotJson
+    value = read_json(body)
+    note_correlation(request, value)
+    return value
+
+
+async def raw_body(request: Request) -> bytes:
+    """Return the body; raises :class:`TooLarge` (413) before the rest is read."""
+    limit = doors_of(request).limits.body_bytes
+    _check_length(request, limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")
-    if not body and not required:
-        return None
-    if "content-type" not in request.headers:
-        raise NotJson
-    value = read_json(bytes(body))
-    note_correlation(request, value)
-    return value
+    return bytes(body)
 
 
 def _check_length(request: Request, limit: int) -> None:

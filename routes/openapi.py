@@ -22,7 +22,7 @@ from openapi_pydantic.v3.v3_1 import (
     Tag,
 )
 
-from contracts.errors import FlexError, Forbidden, ForeignOrigin
+from contracts.errors import FlexError, Forbidden, ForeignOrigin, PromptNotFound, RunNotFound, RunPruned
 from routes.answers import PROBLEM
 from routes.problems import HeadersTooLarge, Internal
 from routes.shapes import component_schemas
@@ -33,6 +33,7 @@ TAGS = {
     "runs": "Envelope in, streamed plan out.",
     "prompts": "What people are asked, and their answers.",
     "catalogue": "What can be done here.",
+    "audit": "Who did what, and how long things are kept.",
     "service": "The service itself.",
 }
 
@@ -95,7 +96,9 @@ def _by_status(spec: RouteSpec) -> dict[str, list[type[FlexError]]]:
     found: dict[str, list[type[FlexError]]] = {}
     everywhere: tuple[type[FlexError], ...] = (ForeignOrigin, HeadersTooLarge, Internal)
     by_role = (Forbidden,) if spec.roles else ()
-    for error in (*spec.errors, *by_role, *everywhere):
+    # What is not found may have been pruned: service/gone.py answers for all of them.
+    pruned = (RunPruned,) if {RunNotFound, PromptNotFound} & set(spec.errors) else ()
+    for error in (*spec.errors, *pruned, *by_role, *everywhere):
         codes = found.setdefault(str(error.status), [])
         if error not in codes:
             codes.append(error)

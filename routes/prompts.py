@@ -1,4 +1,4 @@
-"""What people are asked, and their answers (H4, H7)."""
+"""What people are asked, their answers, and who has a question in hand (H4, H7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts import errors
 from contracts.ids import is_token
 from contracts.lifecycle import PromptStatus
 from routes import describe
-from routes.answers import Json
+from routes.answers import Json, correlation_of
 from routes.attach import path_id
 from routes.auth import principal_of
 from routes.doors import doors_of
@@ -49,6 +49,37 @@ async def decide(request: Request) -> Response:
     return Json(await doors_of(request).prompts.decide(principal_of(request), prompt_id, body, channel="http"))
 
 
+async def decide_many(request: Request) -> Response:
+    """Decide several prompts of one sort; each is answered for by itself."""
+    body = await json_body(request)
+    items = await doors_of(request).batches.decide(principal_of(request), body)
+    correlation_id = correlation_of(request.scope)
+    return Json({"items": [item.as_wire(correlation_id) for item in items]})
+
+
+async def claim(request: Request) -> Response:
+    """Take a prompt in hand, or let go of it."""
+    prompt_id = path_id(request, "prompt_id", errors.PromptNotFound)
+    body = await json_body(request, required=False)
+    given = {} if body is None else body
+    return Json(await doors_of(request).handing.claim(principal_of(request), prompt_id, given))
+
+
+async def delegate(request: Request) -> Response:
+    """Pass one's say on."""
+    prompt_id = path_id(request, "prompt_id", errors.PromptNotFound)
+    body = await json_body(request)
+    return Json(await doors_of(request).handing.delegate(principal_of(request), prompt_id, body))
+
+
+async def withdraw(request: Request) -> Response:
+    """Take a question back."""
+    prompt_id = path_id(request, "prompt_id", errors.PromptNotFound)
+    body = await json_body(request, required=False)
+    given = {} if body is None else body
+    return Json(await doors_of(request).handing.withdraw(principal_of(request), prompt_id, given))
+
+
 _LIST_PARAMS = (
     Param("view", "query", "A selection for people.", {"type": "string", "enum": list(VIEWS)}),
     Param(
@@ -71,7 +102,7 @@ INDEX = RouteSpec(
     summary="List prompts, newest first",
     tag="prompts",
     params=_LIST_PARAMS,
-    answers=(Answer(200, "A page of prompts.", {JSON: page_of("Prompt")}),),
+    answers=(Answer(200, "A page of prompts.", {JSON: page_of("PromptDetail")}),),
     errors=_LIST_ERRORS,
 )
 
@@ -83,7 +114,7 @@ PENDING = RouteSpec(
     summary="List what people are asked now",
     tag="prompts",
     params=_LIST_PARAMS,
-    answers=(Answer(200, "A page of prompts.", {JSON: page_of("Prompt")}),),
+    answers=(Answer(200, "A page of prompts.", {JSON: page_of("PromptDetail")}),),
     errors=_LIST_ERRORS,
 )
 
@@ -95,7 +126,7 @@ DETAIL = RouteSpec(
     summary="Read a prompt",
     tag="prompts",
     params=(describe.PROMPT_ID,),
-    answers=describe.ok("Prompt", "The prompt as it stands."),
+    answers=describe.ok("PromptDetail", "The prompt as it stands."),
     errors=(errors.PromptNotFound, errors.StoreUnavailable),
 )
 
@@ -111,3 +142,72 @@ DECIDE = RouteSpec(
     answers=describe.ok("Decided", "The decision is stored, once; repeating it changes nothing."),
     errors=(*describe.BODY_ERRORS, *describe.DECISION_ERRORS, errors.Unprocessable, errors.StoreUnavailable),
 )
+
+DECIDE_MANY = RouteSpec(
+    method="POST",
+    path="/api/v1/prompts/decisions",
+    handler=decide_many,
+    name="decide_prompts",
+    summary="Decide several prompts of one sort",
+    tag="prompts",
+    description=(
+        "The prompts must agree in kind, actions and form. Each is decided in its own transaction: `status_code` and "
+        "`problem` of an item are what deciding it alone would have been answered with."
+    ),
+    request=ref("BatchInput"),
+    answers=describe.ok("BatchDecided", "What became of each prompt, in the order of the body."),
+    errors=(*describe.BODY_ERRORS, errors.MixedPrompts, errors.Unprocessable, errors.StoreUnavailable),
+)
+
+_HANDING_ERRORS = (
+    *describe.BODY_ERRORS, errors.PromptNotFound, errors.RequesterExcluded, errors.NotAssigned, errors.Forbidden,
+    errors.PromptSettled, errors.Unprocessable, errors.StoreUnavailable,
+)  # fmt: skip
+
+CLAIM = RouteSpec(
+    method="POST",
+    path="/api/v1/prompts/{prompt_id}/claim",
+    handler=claim,
+    name="claim_prompt",
+    summary="Claim a prompt, or free it",
+    tag="prompts",
+    params=(describe.PROMPT_ID,),
+    request=ref("ClaimInput"),
+    body_required=False,
+    answers=describe.ok("PromptDetail", "The prompt as it stands; claiming again what one has changes nothing."),
+    errors=(*_HANDING_ERRORS, errors.PromptClaimed, errors.ClaimNeedsOne),
+)
+
+DELEGATE = RouteSpec(
+    method="POST",
+    path="/api/v1/prompts/{prompt_id}/delegate",
+    handler=delegate,
+    name="delegate_prompt",
+    summary="Pass one's say on a prompt on",
+    tag="prompts",
+    params=(describe.PROMPT_ID,),
+    request=ref("DelegateInput"),
+    answers=describe.ok("PromptDetail", "The prompt as it stands; the caller has no say in it any more."),
+    errors=(
+        *_HANDING_ERRORS, errors.AlreadyVoted, errors.DelegateVoted, errors.QuorumUnreachable,
+        errors.TooManyDelegations,
+    ),
+)  # fmt: skip
+
+WITHDRAW = RouteSpec(
+    method="POST",
+    path="/api/v1/prompts/{prompt_id}/withdraw",
+    handler=withdraw,
+    name="withdraw_prompt",
+    summary="Take a question back",
+    tag="prompts",
+    description="Who started the run, or an administrator. The prompt's node fails with `prompt_withdrawn`.",
+    params=(describe.PROMPT_ID,),
+    request=ref("WithdrawInput"),
+    body_required=False,
+    answers=describe.ok("PromptDetail", "The prompt as it stands; nobody decides it any more."),
+    errors=(
+        *describe.BODY_ERRORS, errors.PromptNotFound, errors.Forbidden, errors.PromptSettled, errors.InvalidRunState,
+        errors.Unprocessable, errors.StoreUnavailable,
+    ),
+)  # fmt: skip

@@ -168,5 +168,5 @@ CANCEL = RouteSpec(
         errors.Unprocessable,
         errors.StoreUnavailable,
     ),
-    roles=("submitter", "operator", "admin"),
+    roles=describe.SUBMITTERS,
 )

@@ -20,6 +20,13 @@ from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
 from routes import spec
 from routes.runs import CancelInput
+from service.batches import BatchInput
+from service.callbacks import CallbackInput
+from service.control import NothingInput, ReasonInput
+from service.editing import PlanEditInput
+from service.handing import ClaimInput, DelegateInput, WithdrawInput
+from service.lineage import ForkInput
+from service.retention import RetentionInput
 
 Schema = dict[str, Any]
 _TEMPLATE: Final = "#/components/schemas/{model}"
@@ -83,6 +90,7 @@ _NODE_ITEM: Final[dict[str, Schema]] = {
     "duration_ms": _NUMBER_OR_NULL,
     "error": _ERROR,
 }
+_PLACE: Final = record("A node of a run; `node_id` is null for a retry.", run_id=_TEXT, node_id=_TEXT_OR_NULL)
 _ATTEMPTS: Final = {"type": "array", "items": {"type": "object", "description": "One try: at least `attempt`."}}
 _CONSUMED: Final = record("A parameter.", facet=_TEXT, required={"type": "boolean"})
 _READY: Final = {"type": "string", "enum": ["ok", "unready"]}
@@ -103,17 +111,58 @@ RENDERED: Final[Mapping[str, Schema]] = {
     "Run": record(
         "A run as it stands.",
         **_RUN_ITEM,
-        open_prompts={"type": "array", "items": ref("Prompt")},
+        open_prompts=_list("PromptDetail"),
+        paused={"anyOf": [ref("Paused"), {"type": "null"}]},
+        lineage=ref("Lineage"),
+        root_run_id=_TEXT,
         output=_ANY,
         error=_ERROR,
         usage={"type": "object", "properties": {"tokens": _NUMBER, "cost": {"type": "number"}}},
         duration_ms=_NUMBER_OR_NULL,
         waited_ms=_NUMBER_OR_NULL,
     ),
+    "ForkedRun": record(
+        "A run that has just been made out of another one.",
+        run_id=_TEXT, status=_one_of(RunStatus), links=_LINKS, forked_from=_PLACE,
+    ),
+    "Lineage": record(
+        "Where a run comes from, and its first 100 children and forks.",
+        parent={"anyOf": [_PLACE, {"type": "null"}]},
+        children=_list("Relative"),
+        forked_from={"anyOf": [_PLACE, {"type": "null"}]},
+        forks=_list("Relative"),
+    ),
+    "Relative": record(
+        "A run that came of another one, at a node.", run_id=_TEXT, node_id=_TEXT_OR_NULL, status=_one_of(RunStatus)
+    ),
+    "Paused": record("Who paused the run, why and when.", by=_TEXT, reason=_TEXT_OR_NULL, at=_TIME),
+    "PlanEdited": record(
+        "What became of an edit: the version the run goes on under, and the nodes that are different.",
+        run_id=_TEXT,
+        plan_version=_NUMBER,
+        diff=record("Node ids.", added=_TEXTS, removed=_TEXTS, changed=_TEXTS),
+    ),
+    "PlanVersion": record(
+        "A version of a run's plan.",
+        version=_NUMBER, plan_hash=_TEXT, author=_TEXT, reason=_TEXT, created_at=_TIME, url=_TEXT,
+    ),
+    "Controlled": record(
+        "The run after it was asked.",
+        run_id=_TEXT,
+        status=_one_of(RunStatus),
+        waiting_on={"type": "array", "items": _one_of(WaitingOn)},
+    ),
     "Cancelling": open_record("The run has been asked to end.", run_id=_TEXT, status=_one_of(RunStatus)),
     "EventPage": record("Committed frames.", items=_list("Frame"), next_after=_NUMBER, terminal={"type": "boolean"}),
     "NodeItem": record("A node in a list.", **_NODE_ITEM),
-    "Node": record("A node with its attempts.", **_NODE_ITEM, inputs=_ANY, output=_ANY, attempts=_ATTEMPTS),
+    "Node": record(
+        "A node with its attempts; `callback_url` of one that waits to be called back, for who may control the run.",
+        **_NODE_ITEM,
+        inputs=_ANY,
+        output=_ANY,
+        attempts=_ATTEMPTS,
+        callback_url=_TEXT_OR_NULL,
+    ),
     "Artifact": record("A stored output.", node_id=_TEXT, bytes=_NUMBER, created_at=_TIME_OR_NULL, url=_TEXT),
     "ResumeInput": {
         "type": "object",
@@ -124,6 +173,26 @@ RENDERED: Final[Mapping[str, Schema]] = {
             "expected_plan_version": {"type": ["integer", "null"], "minimum": 1},
             "prompt_id": _TEXT_OR_NULL,
             "decision": {"anyOf": [ref("DecisionInput"), {"type": "null"}]},
+        },
+        "additionalProperties": False,
+    },
+    "Review": record(
+        "What a review link is for.",
+        prompt=ref("PromptDetail"),
+        objective=_TEXT,
+        used={"type": "boolean", "description": "Whether the link has decided."},
+    ),
+    "BatchDecided": record("What became of several decisions.", items=_list("BatchItem")),
+    "BatchItem": {
+        "type": "object",
+        "description": "What became of one prompt: `decision` and `prompt`, or the `problem`.",
+        "required": ["prompt_id", "status_code"],
+        "properties": {
+            "prompt_id": _TEXT,
+            "status_code": {"type": "integer"},
+            "decision": ref("Decision"),
+            "prompt": open_record("The prompt.", status=_one_of(PromptStatus)),
+            "problem": ref("Problem"),
         },
         "additionalProperties": False,
     },
@@ -152,6 +221,32 @@ RENDERED: Final[Mapping[str, Schema]] = {
         findings={"type": "array", "items": {"type": "object"}},
         estimate={"type": ["object", "null"]},
     ),
+    "AuditRecord": record(
+        "Who did what. `seq` and the hashes are null until the record is sealed into its chain.",
+        record_id=_TEXT, tenant=_TEXT, at=_TIME, kind=_TEXT, actor=_TEXT, run_id=_TEXT_OR_NULL,
+        prompt_id=_TEXT_OR_NULL, body={"type": "object"}, seq=_NUMBER_OR_NULL, previous=_TEXT_OR_NULL,
+        hash=_TEXT_OR_NULL,
+    ),
+    "AuditVerdict": record(
+        "Whether the chain holds, as far as it was looked at.",
+        ok={"type": "boolean"},
+        checked=_NUMBER,
+        head={"anyOf": [record("Where the chain ends.", seq=_NUMBER, hash=_TEXT), {"type": "null"}]},
+        next_seq=_NUMBER_OR_NULL,
+        unsealed=_NUMBER,
+        broken={"anyOf": [ref("AuditBroken"), {"type": "null"}]},
+    ),
+    "AuditBroken": record(
+        "The first place that is not what was sealed.",
+        seq=_NUMBER,
+        problem={"type": "string", "enum": ["changed", "missing", "reordered", "inserted"]},
+        message=_TEXT,
+        record_id=_TEXT_OR_NULL,
+    ),
+    "Retention": record(
+        "How many days things are kept; null is for ever. `updated_by` is null while the service's own policy holds.",
+        runs_days=_NUMBER_OR_NULL, audit_days=_NUMBER_OR_NULL, updated_by=_TEXT_OR_NULL, updated_at=_TIME_OR_NULL,
+    ),
     "Me": record("The caller.", subject=_TEXT, tenant=_TEXT, roles=_TEXTS, groups=_TEXTS),
     "Config": open_record("What a client may know of the settings.", version=_TEXT),
     "Alive": record("It is alive.", status={"const": "ok"}),
@@ -170,8 +265,18 @@ def component_schemas() -> dict[str, Schema]:
         FacetsContract,
         PlanGraph,
         DecisionInput,
+        BatchInput,
+        ClaimInput,
+        DelegateInput,
+        WithdrawInput,
         Registration,
         CancelInput,
+        ReasonInput,
+        ForkInput,
+        NothingInput,
+        PlanEditInput,
+        CallbackInput,
+        RetentionInput,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -181,6 +286,7 @@ def component_schemas() -> dict[str, Schema]:
     envelope["output_contract"] = {"anyOf": [ref("JsonSchemaContract"), ref("FreeformContract"), ref("FacetsContract")]}
     for kind in (Prompt, Decision):
         found.update(_dataclass_schema(kind, kind.__name__))
+    found["PromptDetail"] = _with_form(found["Prompt"])
     found.update(_frames())
     found.update(RENDERED)
     return found
@@ -190,6 +296,17 @@ def _dataclass_schema(kind: Any, name: str) -> dict[str, Schema]:
     schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template=_TEMPLATE)
     inner = schema.pop("$defs", {})
     return {**inner, name: schema}
+
+
+def _with_form(prompt: Schema) -> Schema:
+    """Return a prompt as it is read: a frame's, and the JSON Schema of what may be posted to decide it."""
+    form = {"type": "object", "description": "JSON Schema of the body that decides this prompt."}
+    return {
+        **prompt,
+        "title": "PromptDetail",
+        "required": [*prompt["required"], "decision_schema"],
+        "properties": {**prompt["properties"], "decision_schema": form},
+    }
 
 
 def _frames() -> dict[str, Schema]:
