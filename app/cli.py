@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from app.commands.admin import capabilities, db
+from app.commands.audit import audit
 from app.commands.options import EXIT_CODES
 from app.commands.plan import plan
 from app.commands.prompts import prompts
+from app.commands.prune import prune
 from app.commands.run import HELP as RUN_HELP
 from app.commands.run import run
 from app.commands.runs import runs
@@ -31,6 +33,8 @@ cli.command()(plan)
 cli.add_typer(runs, name="runs")
 cli.add_typer(prompts, name="prompts")
 cli.command()(capabilities)
+cli.add_typer(audit, name="audit")
+cli.command()(prune)
 cli.add_typer(db, name="db")
 
 

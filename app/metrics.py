@@ -39,6 +39,12 @@ class ServiceMetrics:
             ["type"],
             registry=self.registry,
         )
+        self._sealed = Counter(
+            "flex_audit_records_sealed", "Audit records that this process sealed.", registry=self.registry
+        )
+        self._pruned = Counter(
+            "flex_rows_pruned", "Rows that retention deleted in this process.", ["table"], registry=self.registry
+        )
         self._by_type: dict[str, Counter] = {}
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._latencies: dict[tuple[str, str], Histogram] = {}
@@ -61,6 +67,14 @@ class ServiceMetrics:
             if counter is None:
                 counter = self._by_type[frame.type] = self._frames.labels(frame.type)
             counter.inc()
+
+    def sealed(self, many: int) -> None:
+        """Count audit records that were sealed."""
+        self._sealed.inc(many)
+
+    def pruned(self, table: str, many: int) -> None:
+        """Count rows that retention deleted."""
+        self._pruned.labels(table).inc(many)
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Add a gauge ``flex_<name>`` whose value is asked for whenever the metrics are read."""

@@ -9,9 +9,10 @@ import difflib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX: Final = "FLEX_"
@@ -94,6 +95,33 @@ class Settings(BaseSettings):
     model_api_key: SecretStr | None = Field(default=None, description="Key of the model service.")
     model_price_in: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens read, in your currency.")
     model_price_out: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens written, in your currency.")
+    planner_strategy: Literal["search", "model"] = Field(
+        default="search",
+        description="Who plans when an envelope does not say: the search, or the model, which `FLEX_MODEL` configures.",
+    )
+
+    public_url: str = Field(
+        default="", description="Where people and callbacks reach this service, like `https://flex.example`."
+    )
+    notify: dict[str, list[SecretStr]] = Field(
+        default_factory=dict,
+        description='Whom to tell of prompts: JSON, `{"role:operator": ["mailto://…"], "user:ana": ["slack://…"]}`, '
+        "addresses as Apprise takes them. Needs `FLEX_PUBLIC_URL`.",
+    )
+    link_hours: float = Field(default=72.0, gt=0, le=8_784, description="How long a review link is good for.")
+
+    retention_days: int = Field(
+        default=365,
+        ge=0,
+        le=36_500,
+        description="Days after its end that a run is kept, where its tenant has no policy; 0 keeps runs for ever.",
+    )
+    audit_retention_days: int = Field(
+        default=3_650,
+        ge=0,
+        le=36_500,
+        description="Days that audit records and summaries of pruned runs are kept, likewise; 0 keeps them for ever.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
@@ -126,6 +154,25 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin}: an origin is a scheme and a host, like https://app.example")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("a URL begins with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.notify and not self.public_url:
+            raise ValueError("FLEX_NOTIFY needs FLEX_PUBLIC_URL: its links lead there")
+        return self
+
+    @model_validator(mode="after")
+    def _planned(self) -> Self:
+        if self.planner_strategy == "model" and (self.model is None or self.model_base_url is None):
+            raise ValueError("FLEX_PLANNER_STRATEGY=model needs FLEX_MODEL and FLEX_MODEL_BASE_URL")
+        return self
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: str) -> str:
@@ -154,7 +201,8 @@ class Settings(BaseSettings):
     def known_hosts(self) -> frozenset[str]:
         """Return the host names, besides loopback, that the service answers to."""
         own = () if self.host in ("0.0.0.0", "::") else (self.host,)  # noqa: S104 - compared, not bound
-        return frozenset(name.lower().strip("[]") for name in (*self.hosts, *own))
+        public = urlsplit(self.public_url).hostname or ""
+        return frozenset(name.lower().strip("[]") for name in (*self.hosts, *own, public) if name)
 
 
 def is_loopback(host: str) -> bool:

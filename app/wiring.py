@@ -11,16 +11,21 @@ from typing import Any
 
 from app.backlog import Backlog
 from app.health import ServiceHealth
+from app.keeping import keep_of_settings
 from app.metrics import ServiceMetrics
 from app.registered import RegisteredLook
 from app.settings import Settings
-from app.system import KillAt, NoCrash, SystemClock, SystemIds, SystemRandom, calm_collector
+from app.system import HmacSigner, KillAt, NoCrash, SystemClock, SystemIds, SystemRandom, calm_collector, fresh_key
+from app.upkeep import start_upkeep
 from capabilities.directory import LiveDirectory
 from capabilities.egress import egress_policy
 from capabilities.openai_model import ModelSettings, OpenAIModel
 from capabilities.registry import Registry
 from capabilities.world import World
-from contracts.ports import Clock, CrashPoints, Nudge
+from contracts.envelope import TaskEnvelope
+from contracts.ports import Clock, CrashPoints, Nudge, Signer
+from engine.addresses import Addresses
+from engine.drafting import Drafting
 from engine.kinds import kind_table
 from engine.rescue import Rescue
 from engine.shell import Shell
@@ -30,21 +35,36 @@ from events.local import LocalNudge
 from events.postgres import PostgresNudge
 from events.watch import Limits
 from hitl.desk import Desk
+from hitl.hands import Hands
+from hitl.links import Links
+from hitl.messenger import AppriseMessenger, check_address
+from hitl.notify import Notices, Sender
 from hitl.sweep import Sweep
 from planner.draft import PlanLimits
+from planner.model import ModelWriter
 from planner.planner import SearchPlanner
 from routes.doors import Access, Doors, HttpLimits
 from routes.stream import Pace
+from service.audit import Audit
+from service.batches import Batches
+from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.control import Control
+from service.editing import Editing
+from service.handing import Handing
 from service.intake import admit
+from service.lineage import Lineages
 from service.plans import Plans
 from service.prompts import Prompts
 from service.reads import Reads
 from service.registrations import Registrations
+from service.retention import Retention
+from service.review import Reviews
 from service.runs import Runs
 from service.streams import Streams
 from store.connect import Database
 from store.journal import Journal
+from store.keys import signing_key
 from store.migrate import upgrade
 
 
@@ -58,6 +78,7 @@ class Flex:
     feed: Feed
     registry: Registry
     registrations: Registrations
+    signer: Signer
     _background: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def begin_drain(self) -> None:
@@ -129,7 +150,8 @@ async def open_flex(settings: Settings, *, work: bool = True, clock: Clock | Non
         world = build_world(settings)
         if isinstance(world.model, OpenAIModel):
             stack.push_async_callback(world.model.aclose)
-        flex = _assemble(settings, world, database, journal, nudge)
+        signer = HmacSigner(await signing_key(database, "outside", fresh_key(), database.clock.now_ms()))
+        flex = _assemble(settings, world, database, journal, nudge, signer)
         await flex.registrations.look()
         if work:
             await _start_work(flex, settings, stack)
@@ -150,7 +172,12 @@ async def _nudge(
 
 
 def _assemble(
-    settings: Settings, world: World, database: Database, journal: Journal, nudge: LocalNudge | PostgresNudge
+    settings: Settings,
+    world: World,
+    database: Database,
+    journal: Journal,
+    nudge: LocalNudge | PostgresNudge,
+    signer: Signer,
 ) -> Flex:
     registry = build_registry(settings, world)
     directory = LiveDirectory(registry, world.egress, database.clock)
@@ -168,21 +195,49 @@ def _assemble(
         random=SystemRandom(),
         crash=database.crash,
         nudge=nudge,
+        addresses=Addresses(signer, settings.public_url),
+        drafting=Drafting(ModelWriter(planner), world.model, settings.planner_strategy),
+        notifies=bool(settings.notify),
     )
     worker = Worker(shell, WorkerLimits(runs=settings.max_active_runs, lease_seconds=settings.lease_seconds))
     nudge.attach(lambda run_id, _worker: worker.wake(run_id), feed.announced)
     health = ServiceHealth(database)
     registrations = Registrations(database, directory)
-    doors = _doors(settings, worker, nudge, health, registrations)
-    return Flex(doors, worker, health, feed, registry, registrations)
+    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer))
+    return Flex(doors, worker, health, feed, registry, registrations, signer)
+
+
+def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
+    """Read a body as a submission would."""
+    return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
+
+
+def _links(settings: Settings, database: Database, signer: Signer) -> Links:
+    return Links(database, database.clock, signer, round(settings.link_hours * 3_600_000))
+
+
+def address_book(settings: Settings) -> dict[str, list[str]]:
+    """Return recipient → addresses; raises ``ValueError`` for an address nobody can be reached at."""
+    book = {who: [address.get_secret_value() for address in addresses] for who, addresses in settings.notify.items()}
+    for addresses in book.values():
+        for address in addresses:
+            check_address(address)
+    return book
 
 
 def _doors(
-    settings: Settings, worker: Worker, nudge: Nudge, health: ServiceHealth, registrations: Registrations
+    settings: Settings,
+    worker: Worker,
+    nudge: Nudge,
+    health: ServiceHealth,
+    registrations: Registrations,
+    links: Links,
 ) -> Doors:
     shell = worker.shell
     database, clock = shell.database, shell.clock
-    desk = Desk(database, clock, shell.ids, nudge)
+    control = Control(shell)
+    editing = Editing(shell, control)
+    desk = Desk(database, clock, shell.ids, nudge, editing.review)
     metrics = ServiceMetrics()
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
@@ -192,12 +247,21 @@ def _doors(
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
     return Doors(
         runs=Runs(worker),
-        reads=Reads(database, clock),
-        prompts=Prompts(database, desk, clock),
+        reads=Reads(database, clock, shell.addresses),
+        prompts=Prompts(database, desk, clock, Control(shell)),
+        handing=Handing(database, Hands(database, clock, shell.ids, nudge)),
+        batches=Batches(database, desk),
+        control=control,
+        callbacks=Callbacks(shell),
+        lineages=Lineages(shell),
+        editing=editing,
         streams=streams,
-        plans=Plans(shell.planner, lambda body: admit(body, shell.directory).envelope),
+        plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting),
         capabilities=Capabilities(shell.directory),
         registrations=registrations,
+        reviews=Reviews(database, desk, links),
+        audit=Audit(database),
+        retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),
         intake=backlog,
         health=health,
         metrics=metrics,
@@ -229,12 +293,19 @@ async def _start_background(
 ) -> None:
     """Begin what runs beside requests: prompts expire, the backlog and the registrations are looked at."""
     shell = flex.worker.shell
-    sweep = Sweep(database, shell.clock, shell.ids, nudge)
+    book = address_book(settings)
+    notices = Notices(shell.ids, shell.clock, book)
+    sweep = Sweep(database, shell.clock, shell.ids, nudge, tell=notices)
     loop = asyncio.get_running_loop()
     flex._background.append(loop.create_task(sweep.run()))
+    if book:
+        links = _links(settings, database, flex.signer)
+        sender = Sender(database, shell.clock, AppriseMessenger(), links, book, settings.public_url)
+        flex._background.append(loop.create_task(sender.run()))
     if isinstance(flex.doors.intake, Backlog):
         flex._background.append(loop.create_task(flex.doors.intake.run()))
     flex._background.append(loop.create_task(RegisteredLook(flex.registrations).run()))
+    flex._background.extend(start_upkeep(settings, database, shell.ids, flex.doors.metrics))
     stack.push_async_callback(_end_background, flex)
 
 

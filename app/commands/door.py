@@ -42,6 +42,15 @@ class Door(Protocol):
     async def decide(self, prompt_id: str, decision: Json) -> Json:
         """Decide a prompt."""
 
+    async def claim(self, prompt_id: str, body: Json) -> Json:
+        """Claim a prompt or free it; return it."""
+
+    async def delegate(self, prompt_id: str, body: Json) -> Json:
+        """Pass one's say on; return the prompt."""
+
+    async def withdraw(self, prompt_id: str, body: Json) -> Json:
+        """Take a question back; return the prompt."""
+
     async def plan(self, envelope: Json) -> Json:
         """Plan without running anything."""
 

@@ -90,6 +90,21 @@ class Embedded:
         with _sentences():
             return _plain(await self._doors.prompts.decide(LOCAL, prompt_id, decision, CHANNEL))
 
+    async def claim(self, prompt_id: str, body: Json) -> Json:
+        """Claim or free."""
+        with _sentences():
+            return _plain(await self._doors.handing.claim(LOCAL, prompt_id, body, CHANNEL))
+
+    async def delegate(self, prompt_id: str, body: Json) -> Json:
+        """Pass the say on."""
+        with _sentences():
+            return _plain(await self._doors.handing.delegate(LOCAL, prompt_id, body, CHANNEL))
+
+    async def withdraw(self, prompt_id: str, body: Json) -> Json:
+        """Take the question back; whoever carries out the run finds the signal."""
+        with _sentences():
+            return _plain(await self._doors.handing.withdraw(LOCAL, prompt_id, body, CHANNEL))
+
     async def plan(self, envelope: Json) -> Json:
         """Plan without running anything."""
         with _sentences():

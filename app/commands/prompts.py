@@ -12,6 +12,8 @@ from app.commands.options import AsJson, DatabaseUrl, Url, carry_out
 
 prompts = typer.Typer(help="See what people are asked, and decide.", no_args_is_help=True)
 
+PromptId = Annotated[str, typer.Argument(help="The prompt's id.", show_default=False)]
+Comment = Annotated[str | None, typer.Option(help="Why.")]
 _SHOWN = ("prompt_id", "kind", "status", "actions", "run_id", "due_at", "question")
 
 
@@ -45,7 +47,7 @@ def list_(
 
 @prompts.command()
 def decide(
-    prompt_id: Annotated[str, typer.Argument(help="The prompt's id.", show_default=False)],
+    prompt_id: PromptId,
     action: Annotated[
         str | None, typer.Argument(help="One of the prompt's actions; without one you are asked.")
     ] = None,
@@ -53,7 +55,7 @@ def decide(
     database_url: DatabaseUrl = None,
     answer: Annotated[str | None, typer.Option(help="A file with the answer as JSON; - is stdin.")] = None,
     answer_json: Annotated[str | None, typer.Option(help="The answer as JSON text.")] = None,
-    comment: Annotated[str | None, typer.Option(help="Why.")] = None,
+    comment: Comment = None,
     bound_hash: Annotated[str | None, typer.Option(help="Decide only what has this hash.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,6 +79,72 @@ def decide(
             screen.say(f"{clean(prompt_id)}: {said}; the prompt is {prompt}, the run {run}")
 
     carry_out(work())
+
+
+@prompts.command()
+def claim(
+    prompt_id: PromptId,
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    release: Annotated[bool, typer.Option("--release", help="Free it again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take somebody's claim away (administrators).")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a prompt in hand, so that nobody else decides it."""
+
+    async def work() -> None:
+        async with open_door(Place(url, database_url)) as door:
+            _say(await door.claim(prompt_id, {"release": release, "force": force}), as_json)
+
+    carry_out(work())
+
+
+@prompts.command()
+def delegate(
+    prompt_id: PromptId,
+    to: Annotated[str, typer.Argument(help="Who gets your say: user:NAME.", show_default=False)],
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    comment: Comment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pass your say on a prompt on to somebody else, and give it up."""
+
+    async def work() -> None:
+        async with open_door(Place(url, database_url)) as door:
+            _say(await door.delegate(prompt_id, {"to": to, "comment": comment}), as_json)
+
+    carry_out(work())
+
+
+@prompts.command()
+def withdraw(
+    prompt_id: PromptId,
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    comment: Comment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a question back: nobody decides it any more, and its node fails."""
+
+    async def work() -> None:
+        async with open_door(Place(url, database_url)) as door:
+            _say(await door.withdraw(prompt_id, {"comment": comment}), as_json)
+
+    carry_out(work())
+
+
+def _say(prompt: dict[str, Any], as_json: bool) -> None:
+    from app.commands.screen import Screen
+    from app.commands.text import clean
+
+    screen = Screen()
+    if as_json:
+        screen.json(prompt)
+        return
+    who = clean(prompt["claimed_by"]) if prompt["claimed_by"] else "nobody"
+    passed = "".join(f", passed on to {clean(each['to'])}" for each in prompt["delegations"][-1:])
+    screen.say(f"{clean(prompt['prompt_id'])} is {prompt['status']}, claimed by {who}{passed}")
 
 
 def _given(

@@ -93,6 +93,18 @@ class Remote:
         """Post the decision."""
         return await self._send("POST", f"/api/v1/prompts/{quote(prompt_id, safe='')}/decisions", decision)
 
+    async def claim(self, prompt_id: str, body: Json) -> Json:
+        """Post the claim."""
+        return await self._send("POST", f"/api/v1/prompts/{quote(prompt_id, safe='')}/claim", body)
+
+    async def delegate(self, prompt_id: str, body: Json) -> Json:
+        """Post the delegation."""
+        return await self._send("POST", f"/api/v1/prompts/{quote(prompt_id, safe='')}/delegate", body)
+
+    async def withdraw(self, prompt_id: str, body: Json) -> Json:
+        """Post the withdrawal."""
+        return await self._send("POST", f"/api/v1/prompts/{quote(prompt_id, safe='')}/withdraw", body)
+
     async def plan(self, envelope: Json) -> Json:
         """Post the envelope for a dry run."""
         return await self._send("POST", "/api/v1/plans", envelope)

@@ -19,7 +19,7 @@ from app.commands.exits import CommandError
 from app.commands.forms import Field, NotUnderstood, answer_of, fields_of, parse
 from app.commands.screen import Screen
 from app.commands.text import clean, compact, pretty
-from contracts.prompts import ACTIONS_WITH_ANSWER
+from contracts.prompts import ACTIONS_WITH_ANSWER, ACTIONS_WITH_REASON
 
 Json = Any
 
@@ -99,11 +99,22 @@ def _decision_for(prompt: Mapping[str, Any], person: Person, screen: Screen) -> 
         decision: dict[str, Any] = {"action": action, "bound_hash": prompt["bound_hash"]}
         if action in ACTIONS_WITH_ANSWER:
             decision["answer"] = _answer(prompt, person, screen)
-        if action in ("reject", "request_changes") and (why := person.ask("Why (may stay empty)", None).strip()):
+        if (why := _reason(action, person, screen)) is not None:
             decision["comment"] = why
     except EOFError:
         return None
     return decision
+
+
+def _reason(action: str, person: Person, screen: Screen) -> str | None:
+    if action not in ("reject", *ACTIONS_WITH_REASON):
+        return None
+    needed = action in ACTIONS_WITH_REASON
+    while True:
+        typed = person.ask("What should change" if needed else "Why (may stay empty)", None).strip()
+        if typed or not needed:
+            return typed or None
+        screen.error(f"{action} needs a comment.")
 
 
 def _action(actions: list[str], person: Person, screen: Screen) -> str | None:
