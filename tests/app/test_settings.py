@@ -63,6 +63,8 @@ def test_lists_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FLEX_LEASE_SECONDS", "0"),
         ("FLEX_CAPABILITIES", "nowhere.py"),
         ("FLEX_SYNCHRONOUS", "OFF"),
+        ("FLEX_PLANNER_STRATEGY", "guess"),
+        ("FLEX_PLANNER_STRATEGY", "model"),
     ],
 )
 def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -70,6 +72,14 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> N
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_model_that_plans_is_a_model_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F4: the strategy ``model`` without a model would refuse every run, so the start says it."""
+    with pytest.raises(ValidationError, match="FLEX_MODEL"):
+        Settings(planner_strategy="model")
+    monkeypatch.setenv("FLEX_PLANNER_STRATEGY", "model")
+    assert Settings(model="m", model_base_url="http://127.0.0.1:1/v1").planner_strategy == "model"
 
 
 def test_misspelt_names_are_found() -> None:

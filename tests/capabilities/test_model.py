@@ -125,6 +125,13 @@ async def test_usage_is_estimated_when_none_is_sent() -> None:
     assert said.usage == Usage(2 + 10, 0.0)
 
 
+async def test_a_reply_of_no_use_was_paid_for() -> None:
+    """F5: what a refused reply cost counts against the budget like any other."""
+    usage = {"prompt_tokens": 30, "completion_tokens": 12}
+    error = await _fails(Answer(headers=SSE, pieces=(_stream("no JSON", usage=usage),)), schema=PERSON)
+    assert (error.code, error.usage) == ("model_bad_reply", Usage(42, 0.0))
+
+
 # --- structure ---
 
 PERSON = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}

@@ -72,6 +72,14 @@ def test_a_rejection_may_say_why() -> None:
     assert decide(PROMPT, Typist("r", ""))[0] == {"action": "reject", "bound_hash": "h"}
 
 
+def test_changes_are_asked_for_with_a_reason() -> None:
+    """H2: the planner is told what to change, so it has to be said."""
+    review = PROMPT | {"kind": "plan_review", "actions": ["approve", "edit", "request_changes"]}
+    decision, said = decide(review, Typist("request", " ", "shorter"))
+    assert decision == {"action": "request_changes", "bound_hash": "h", "comment": "shorter"}
+    assert "request_changes needs a comment" in said
+
+
 def test_what_is_no_action_is_asked_again_and_nothing_is_decided_by_leaving() -> None:
     """H4: an unanswered prompt never resumes."""
     person = Typist("yes", "", "later")

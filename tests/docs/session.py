@@ -38,7 +38,8 @@ class Session:
 
     def prepare(self) -> None:
         """Lay out what a clone has after `make run`."""
-        for name in ("examples", "Makefile", "pyproject.toml", "constraints.txt"):
+        (self.directory / "tests").mkdir()
+        for name in ("examples", "Makefile", "pyproject.toml", "constraints.txt", "tests/model"):
             (self.directory / name).symlink_to(ROOT / name)
         commands = {"python": '"$@"', "flex": f'-c "{FLEX}" "$@"'}
         programs = self.directory / ".venv" / "bin"

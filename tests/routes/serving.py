@@ -12,19 +12,34 @@ import uvicorn
 from app.health import ServiceHealth
 from app.metrics import ServiceMetrics
 from app.serve import Server
+from app.system import HmacSigner, NoCrash, SystemRandom
 from contracts.access import Principal
 from contracts.capability import CapabilitySpec, Catalogue, Facet, Param
 from contracts.envelope import TaskEnvelope, read_envelope
 from contracts.errors import CapabilityNotFound, Forbidden, IdempotencyKeyReused, RunNotFound
-from contracts.plan import Finding
+from contracts.plan import Finding, PlanGraph
 from contracts.ports import Planned, Reconsider, Unplannable
+from engine.shell import Shell
 from events.feed import Feed
+from events.local import LocalNudge
+from hitl.desk import Desk
+from hitl.hands import Hands
+from hitl.links import Links
 from routes.app import build
 from routes.doors import Access, Doors, HttpLimits
 from routes.stream import Pace
+from service.audit import Audit
+from service.batches import Batches
+from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.control import Control
+from service.editing import Editing
+from service.handing import Handing
+from service.lineage import Lineages
 from service.plans import Plans
 from service.reads import Reads
+from service.retention import Keep, Retention
+from service.review import Reviews
 from service.streams import Streams
 from store.connect import Database
 from store.journal import Journal
@@ -141,7 +156,9 @@ class TestPlanner:
     def plan(self, envelope: TaskEnvelope, reconsider: Reconsider | None = None) -> Planned | Unplannable:
         return Unplannable((Finding(layer="capability", code="missing_facet", message="Nothing makes it."),))
 
-    def check(self, plan: Any, envelope: TaskEnvelope, at: str = "") -> Planned | Unplannable:
+    def check(
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+    ) -> Planned | Unplannable:
         return self.plan(envelope)
 
 
@@ -197,10 +214,23 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "runs": parts.runs,
         "reads": Reads(parts.database, clock),
         "prompts": parts.prompts,
+        "handing": Handing(parts.database, Hands(parts.database, clock, Counting(), LocalNudge())),
+        "batches": Batches(parts.database, Desk(parts.database, clock, Counting(), LocalNudge())),
+        "control": Control(_shell(parts, clock)),
+        "editing": Editing(_shell(parts, clock), Control(_shell(parts, clock))),
+        "lineages": Lineages(_shell(parts, clock)),
+        "callbacks": Callbacks(_shell(parts, clock)),
         "streams": Streams(parts.database, parts.feed, clock),
         "plans": Plans(TestPlanner(), read_envelope),
         "capabilities": Capabilities(TestDirectory()),
         "registrations": TestRegistrations(),
+        "reviews": Reviews(
+            parts.database,
+            Desk(parts.database, clock, Counting(), LocalNudge()),
+            Links(parts.database, clock, HmacSigner("k" * 43), 60_000),
+        ),
+        "audit": Audit(parts.database),
+        "retention": Retention(parts.database, clock, Counting(), Keep(365, 3_650)),
         "intake": parts.backlog,
         "health": parts.health,
         "ids": Counting(),
@@ -211,6 +241,14 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "version": "0.1.0",
     }
     return Doors(**{**filled, **changes})
+
+
+def _shell(parts: Parts, clock: Wall) -> Shell:
+    """What use cases share with walkers; nobody walks here."""
+    return Shell(
+        parts.database, parts.journal, parts.feed, TestDirectory(), TestPlanner(), clock, Counting(), SystemRandom(),
+        NoCrash(), LocalNudge(),
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -111,14 +111,6 @@ async def test_nothing_there(served: Serving) -> None:
     problem(await get("/api/v1/prompts/-"), 404, "prompt_not_found")
 
 
-@pytest.mark.parametrize("action", ["pause", "resume", "retry", "fork", "policies/again/trigger"])
-async def test_what_does_not_work_yet_says_so(served: Serving, action: str) -> None:
-    """Wire §2: refused as unsupported, never ignored."""
-    run = await served.run()
-    problem(await served.client.post(f"{RUNS}/{run.run_id}/{action}", json={}), 422, "unsupported")
-    problem(await served.client.patch(f"{RUNS}/{run.run_id}/plan", json={}), 422, "unsupported")
-
-
 @pytest.mark.parametrize("name", ["Idempotency-Key", "X-Correlation-Id"])
 @pytest.mark.parametrize("value", ["", "a b", "x" * 201, "caf\u00e9"])
 async def test_header_tokens(served: Serving, name: str, value: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.errors import BadQuery
 from contracts.lifecycle import PROMPT_TERMINAL, PromptStatus, RunStatus
-from store import events, idempotency, prompts, runs
+from store import events, idempotency, prompt_timers, prompts, runs
 from store.connect import Database
 from store.journal import Journal
 from store.rows import DecisionRow, PromptRow
@@ -42,8 +42,8 @@ async def test_a_prompt_comes_back_as_it_was_raised(database: Database, journal:
     )
     assert await prompts.get(database, TENANT, row.prompt_id) == row
     assert await prompts.open_of_run(database, TENANT, row.run_id) == [row]
-    assert await prompts.any_due(database, NOW + 5)
-    assert not await prompts.any_due(database, NOW + 4)
+    assert (await prompt_timers.look(database, NOW + 5)).ends
+    assert not (await prompt_timers.look(database, NOW + 4)).ends
 
 
 async def test_another_tenant_sees_nothing(database: Database, journal: Journal) -> None:
@@ -79,7 +79,7 @@ async def test_prompts_move_only_from_open(
         elif move == "claim":
             moved = await prompts.claim(unit, TENANT, row.prompt_id, "user:ana")
         else:
-            moved = bool(await prompts.expire_due(unit, NOW + 1, 10))
+            moved = bool(await prompt_timers.expire_due(unit, NOW + 1, 10))
     assert moved == (before not in PROMPT_TERMINAL)
     stored = await prompts.get(database, TENANT, row.prompt_id)
     assert stored is not None
@@ -94,8 +94,8 @@ async def test_only_what_is_due_and_does_not_wait_expires(database: Database, jo
     await raised(journal, due_at=NOW + 1, on_timeout="fail")
     await raised(journal, on_timeout="approve")
     async with database.unit() as unit:
-        expired = await prompts.expire_due(unit, NOW, 2)
-        rest = await prompts.expire_due(unit, NOW, 10)
+        expired = await prompt_timers.expire_due(unit, NOW, 2)
+        rest = await prompt_timers.expire_due(unit, NOW, 10)
     assert [row.run_id for row in expired] == sorted(row.run_id for row in expired)
     assert sorted(row.prompt_id for row in (*expired, *rest)) == [row.prompt_id for row in due]
     assert {(row.status, row.settled_at) for row in (*expired, *rest)} == {("expired", NOW)}
