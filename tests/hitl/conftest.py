@@ -7,16 +7,22 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from contracts.access import Principal
-from contracts.prompts import ACTIONS, DecisionInput, PromptKind
+from contracts.prompts import ACTIONS, DecisionInput, PromptKind, PromptPolicy
 from hitl.desk import Decided, Desk
+from hitl.hands import Hands
 from hitl.sweep import Sweep
+from service.batches import Batches
+from service.handing import Handing
 from service.prompts import Prompts
+from store import tables as t
 from store.connect import Database
 from store.journal import Journal
 from store.rows import Birth, EventRow, PromptRow, RunRow, RunWrite, SignalRow
 from store.signals import signals_after
+from store.statement import Statement, text
 
 SCHEMA = {
     "type": "object",
@@ -75,6 +81,9 @@ class Office:
         self.desk = Desk(database, self.clock, self.ids, self.nudges)
         self.sweep = Sweep(database, self.clock, self.ids, self.nudges)
         self.prompts = Prompts(database, self.desk, self.clock)
+        self.hands = Hands(database, self.clock, self.ids, self.nudges)
+        self.handing = Handing(database, self.hands)
+        self.batches = Batches(database, self.desk)
 
     async def run(
         self, *prompts: PromptRow, run_id: str = "run_1", status: str = "waiting", tenant: str = "default"
@@ -116,8 +125,10 @@ class Office:
         """An open approval for operators unless told otherwise."""
         given: dict[str, Any] = {
             "kind": "approval", "quorum": 1, "due_at": None, "on_timeout": "wait", "assignees": {"roles": ["operator"]},
-            "schema": SCHEMA, "tenant": "default", "claimed_by": None,
+            "schema": SCHEMA, "tenant": "default", "claimed_by": None, "proposed": {"variants": []}, "policy": {},
+            "requester": "user:ana", "notify_at": None, "actions": None,
         } | changed  # fmt: skip
+        frozen = PromptPolicy.model_validate(given["policy"])
         return PromptRow(
             prompt_id=prompt_id,
             run_id=run_id,
@@ -126,9 +137,9 @@ class Office:
             kind=given["kind"],
             status="open",
             question="Publish these?",
-            proposed_json='{"variants":[]}',
+            proposed_json=orjson.dumps(given["proposed"]).decode(),
             answer_schema_json=orjson.dumps(given["schema"]).decode(),
-            actions_json=orjson.dumps(ACTIONS[PromptKind(given["kind"])]).decode(),
+            actions_json=orjson.dumps(given["actions"] or ACTIONS[PromptKind(given["kind"])]).decode(),
             assignees_json=orjson.dumps(given["assignees"]).decode(),
             quorum=given["quorum"],
             policy_id="sign_off",
@@ -138,6 +149,9 @@ class Office:
             created_at=self.clock.now_ms(),
             due_at=given["due_at"],
             claimed_by=given["claimed_by"],
+            policy_json=frozen.model_dump_json(),
+            requester=given["requester"],
+            notify_at=given["notify_at"],
         )
 
     async def say(self, who: Principal | str, action: str, prompt_id: str = "prm_1", **more: Any) -> Decided:
@@ -150,6 +164,23 @@ class Office:
         found: list[SignalRow] = await signals_after(self.database, run_id)
         assert all(signal.kind == "decision" for signal in found)
         return [orjson.loads(signal.payload_json) for signal in found]
+
+    async def records(self, prompt_id: str = "prm_1") -> list[dict[str, Any]]:
+        """What was written down about a prompt, in the order of the moves: the record's columns and its body's."""
+        columns = t.audit_records.c
+        query = Statement(
+            sa.select(columns.kind, columns.actor, columns.at, columns.run_id, columns.body_json)
+            .where(columns.prompt_id == text("prompt_id"))
+            .order_by(columns.at, columns.record_id)
+        )
+        async with self.database.near() as reader:
+            rows = await reader.fetch(query, prompt_id=prompt_id)
+        names = ("kind", "actor", "at", "run_id")
+        return [{**dict(zip(names, row, strict=False)), **orjson.loads(row[4])} for row in rows]
+
+    async def kinds(self, prompt_id: str = "prm_1") -> list[str]:
+        """The kinds of those records."""
+        return [str(record["kind"]) for record in await self.records(prompt_id)]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contracts.access import Principal
+from contracts.answers import DecisionForm
 from contracts.errors import (
     BadQuery,
     FlexError,
@@ -16,10 +17,14 @@ from contracts.errors import (
     PromptNotFound,
     PromptSettled,
     RunNotFound,
+    ServerBusy,
     StalePlanVersion,
     StoreUnavailable,
     Unprocessable,
 )
+from hitl.desk import Desk
+from service.prompts import Prompts
+from store.connect import Database
 from tests.hitl.conftest import SCHEMA, Office, operator
 
 ANA = operator("ana")
@@ -34,7 +39,9 @@ async def test_a_prompt_stands_on_the_wire_field_by_field(office: Office) -> Non
         "actions": ["approve", "edit", "reject"], "assignees": {"users": [], "roles": ["operator"], "groups": []},
         "claimed_by": None, "quorum": 1, "votes": [], "plan_version": 1, "bound_hash": "h1",
         "created_at": "2026-01-05T09:00:00.000Z", "due_at": "2026-01-05T09:00:01.000Z", "on_timeout": "wait",
-        "links": {"decide": "/api/v1/prompts/prm_1/decisions"},
+        "links": {"decide": "/api/v1/prompts/prm_1/decisions"}, "veto": True, "exclude_requester": False, "level": 0,
+        "delegations": [],
+        "decision_schema": DecisionForm("approval", ("approve", "edit", "reject"), SCHEMA).schema(),
     }  # fmt: skip
     assert await office.prompts.get(ANA, "prm_1") == expected
     assert await office.prompts.list(ANA) == {"items": [expected], "next_cursor": None}
@@ -201,3 +208,28 @@ async def test_an_ended_run_is_not_resumed_by_its_old_decision(office: Office) -
     with pytest.raises(InvalidRunState):
         await resume(office, prompt_id="prm_1", decision={"action": "approve"})
     assert (await office.prompts.decide(ANA, "prm_1", {"action": "approve"}))["run"] == {"status": "cancelled"}
+
+
+class Away:
+    """A crash point that stands for a database which stops answering before a decision is committed."""
+
+    def reach(self, point: str) -> None:
+        if point == "decide.before_commit":
+            raise StoreUnavailable
+
+
+async def test_resume_is_busy_while_the_database_is_away(office: Office, database_url: str) -> None:
+    """H10: server_busy, nothing is stored; sent again once it is back, the decision is taken."""
+    await office.run(office.prompt())
+    database = await Database.open(database_url, clock=office.clock, crash=Away())
+    body = {"run_id": "run_1", "prompt_id": "prm_1", "decision": {"action": "approve"}}
+    try:
+        desk = Desk(database, office.clock, office.ids, office.nudges)
+        with pytest.raises(ServerBusy) as busy:
+            await Prompts(database, desk, office.clock).resume(ANA, body)
+    finally:
+        await database.close()
+    assert (busy.value.status, busy.value.code) == (503, "server_busy")
+    assert await office.mail() == []
+    assert (await resume(office, **body)).run_id == "run_1"
+    assert len(await office.mail()) == 1
