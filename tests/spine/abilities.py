@@ -127,6 +127,27 @@ async def held(value: str, context: CallContext) -> Any:
     return value
 
 
+@capability("spine.stumbles", consumes={"value": any_value}, produces=any_value)
+async def stumbles(value: str, context: CallContext) -> Any:
+    """Waits until the test lets go, and then falls over, the first time."""
+    _note("stumbles", context)
+    if context.attempt == 1:
+        arrived(value).set()
+        await gate(value).wait()
+        raise CapabilityError("wobbly", "It fell over.")
+    return value
+
+
+@capability("spine.second_time", consumes={"value": any_value}, produces=any_value)
+async def second_time(value: str, context: CallContext) -> Any:
+    """Fails for good the first time anybody asks it for this value."""
+    _note("second_time", context)
+    if value not in ARRIVED:
+        arrived(value)
+        raise CapabilityError("not_yet", "Not the first time.", retryable=False)
+    return value
+
+
 @capability("spine.blocking", consumes={"value": any_value}, produces=any_value)
 def blocking(value: str, context: CallContext) -> Any:
     """Blocks its thread until the test lets go."""

@@ -8,7 +8,8 @@ from typing import Any
 from contracts.plan import PlanGraph
 
 EnvelopeJson = dict[str, Any]
-KINDS = ("call", "call", "call", "branch", "map", "join", "ask")
+KINDS = ("call", "call", "call", "call", "branch", "map", "join", "ask", "delay", "wait", "loop", "subflow")
+INNER = ("call", "call", "ask", "delay", "subflow")
 FALLBACKS = ("abort", "hitl", "retry", "replan")
 
 
@@ -23,7 +24,8 @@ def random_envelope(chance: random.Random) -> EnvelopeJson:
             "concurrency": chance.choice([1, 2, 8]),
             "retry": {"max_attempts": 2, "base_ms": 10, "max_ms": 100},
             "timeouts": {"run_seconds": 86_400.0, "node_seconds": 60.0},
-            "budget": {"human_asks": chance.choice([1, 50])},
+            "budget": {"human_asks": chance.choice([1, 50])}
+            | ({"wall_seconds": 90.0} if chance.random() < 0.1 else {}),
             "hitl": [{"id": "gate", "when": "output"}],
             "runtime": [rule] if chance.random() < 0.3 else [],
             "on_output_invalid": chance.choice(["ask", "ask", "fail"]),
@@ -82,7 +84,7 @@ def _node(chance: random.Random, name: str, after: list[str]) -> dict[str, Any]:
         side = [target for target in after if chance.random() < 0.5]
         node |= {"condition": "true", "then": side, "else": [target for target in after if target not in side]}
     elif kind == "map":
-        inner = {"kind": "call"} | _call(chance)
+        inner = _inner(chance)
         node |= {
             "over": {"value": list(range(chance.randrange(4)))},
             "as": "v",
@@ -91,6 +93,15 @@ def _node(chance: random.Random, name: str, after: list[str]) -> dict[str, Any]:
         }
     elif kind == "join":
         node["wait"] = chance.choice(["all", "any"])
+    elif kind == "loop":
+        node |= _loop(chance, name)
+    elif kind == "subflow":
+        node |= _subflow(chance)
+    elif kind == "delay":
+        node["seconds"] = chance.choice([0, 0.5, 30])
+    elif kind == "wait":
+        node |= {"timeout_seconds": 40.0} if chance.random() < 0.5 else {}
+        node |= {"on_timeout": chance.choice(["fail", "continue"]), "fallback": chance.choice(FALLBACKS)}
     else:
         node["prompt"] = {"question": "?"}
     return node
@@ -103,3 +114,32 @@ def _call(chance: random.Random) -> dict[str, Any]:
         "fallback": chance.choice(FALLBACKS),
         "max_attempts": chance.choice([1, 2]),
     }
+
+
+def _inner(chance: random.Random) -> dict[str, Any]:
+    """A node that runs inside another one."""
+    kind = chance.choice(INNER)
+    more: dict[str, Any] = {"prompt": {"question": "?"}}
+    if kind == "call":
+        more = _call(chance)
+    elif kind == "delay":
+        more = {"seconds": chance.choice([0, 0.5])}
+    elif kind == "subflow":
+        more = _subflow(chance)
+    return {"kind": kind} | more
+
+
+def _loop(chance: random.Random, name: str) -> dict[str, Any]:
+    """A loop of at most three rounds, and sometimes of none."""
+    ends = chance.choice([{"until": f"nodes.{name}.iteration >= 2"}, {"while": f"nodes.{name}.iteration < 2"}])
+    ends = ends if chance.random() < 0.8 else {"until": "false"}
+    given = {"initial": {"value": 7}} if chance.random() < 0.5 else {}
+    exhausted = chance.choice(["fail", "complete"])
+    bounds = {"max_iterations": chance.choice([1, 3]), "collect": chance.random() < 0.5, "on_exhausted": exhausted}
+    return {"as": "v", "node": _inner(chance), "fallback": chance.choice(FALLBACKS)} | ends | given | bounds
+
+
+def _subflow(chance: random.Random) -> dict[str, Any]:
+    """A child run; what it does is made up."""
+    inside = {"nodes": [{"node_id": "j", "kind": "join"}], "output": {"mode": "map", "map": {"": {"node_id": "j"}}}}
+    return {"plan": inside, "fallback": chance.choice(FALLBACKS), "max_attempts": chance.choice([1, 2])}

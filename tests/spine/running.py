@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +131,13 @@ def settings_for(url: str, **more: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(url: str, **more: Any) -> AsyncIterator[Service]:
-    """Serve until the block ends; drained like a stopping process."""
+async def serving(url: str, *, wrap: Callable[[Any], Any] = lambda app: app, **more: Any) -> AsyncIterator[Service]:
+    """Serve until the block ends; drained like a stopping process. ``wrap`` puts something before the application."""
     settings = settings_for(url, **more)
     async with open_flex(settings) as flex:
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         config = uvicorn.Config(
-            build(flex.doors), port=0, lifespan="off", log_config=None, loop="none", ws="none",
+            wrap(build(flex.doors)), port=0, lifespan="off", log_config=None, loop="none", ws="none",
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         server = Server(config, flex.begin_drain, port.set_result)

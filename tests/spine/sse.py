@@ -42,6 +42,11 @@ PROMPT = {
     "claimed_by", "quorum", "votes", "plan_version", "bound_hash", "created_at", "due_at", "on_timeout", "links",
     "veto", "exclude_requester", "level", "delegations",
 }  # fmt: skip
+OPTIONAL = {
+    "start": {"forked_from", "parent"},
+    "node_start": {"child_run_id"},
+    "node_complete": {"artifact_url", "copied_from"},
+}
 DECISION = {"decision_id", "action", "answer", "comment", "decided_by", "decided_at", "channel"}
 OF_A_NODE = {"node_start", "node_delta", "node_retry", "node_complete", "node_error", "node_skipped"}
 OF_A_NODE |= {"hitl_request", "hitl_resolved"}
@@ -68,8 +73,10 @@ def read_frame(whole: dict[str, Any], line_id: str | None = None, *, streamed: b
     """Check one frame's JSON and return it."""
     assert list(whole) == KEYS, whole
     kind = whole["type"]
-    payload = set(whole["payload"]) - ({"artifact_url"} if kind == "node_complete" else set())
+    payload = set(whole["payload"]) - OPTIONAL.get(kind, set())
     assert payload == PAYLOADS[kind], whole
+    if kind == "node_start":
+        assert ("child_run_id" in whole["payload"]) == (whole["payload"]["kind"] == "subflow"), whole
     assert TIME.fullmatch(whole["timestamp"]), whole
     assert (whole["node_id"] is not None) == (kind in OF_A_NODE) or kind in (
         "log",

@@ -158,16 +158,19 @@ async def test_an_edited_plan_is_the_one_that_runs(service: Service) -> None:
     payload(frames, "complete", output={"spine_greeting": "Good morning, Ana!"})
 
 
-async def test_an_edited_plan_that_is_wrong_is_refused_with_its_findings(service: Service) -> None:
-    """W4: a person's plan is checked like any other; a wrong one ends the run with findings, never a crash."""
+async def test_an_edited_plan_that_is_wrong_is_refused_to_its_editor(service: Service) -> None:
+    """H2, W4: a person's plan is checked like any other, before it is stored; the question stays open."""
     async with service.stream(greeting(policies=gated("plan"))) as reader:
         prompt = await question(reader)
-        await service.decided(
-            prompt, "edit", answer={"nodes": [{"node_id": "x", "kind": "teleport"}], "output": {"map": {}}}
-        )
+        wrong = {**prompt["proposed"], "nodes": [{"node_id": "x", "kind": "teleport"}]}
+        refused = await service.decide(prompt["prompt_id"], "edit", answer=wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "answer_invalid")
+        found = {(item["pointer"], item["code"]) for item in refused.json()["errors"]}
+        assert ("/answer/nodes/0/kind", "unknown_kind") in found
+        await service.decided(prompt, "approve")
         frames = await reader.rest()
-    assert shapes(frames)[-3:] == ["plan_requested", "plan_rejected", "failed"]
-    payload(frames, "failed", code="no_plan")
+    assert shapes(frames)[-1] == "complete"
+    assert "plan_updated" not in shapes(frames)
 
 
 async def test_changes_that_are_requested_lead_to_another_round(service: Service) -> None:

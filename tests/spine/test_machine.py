@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from contracts.events import FAILURE_CODES, TERMINAL
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
-from engine.signals import CancelAsked, Decided
+from engine.signals import CancelAsked, ChildEnded, Decided, PauseAsked, ResumeAsked
+from engine.waiting import awaited
 from tests.spine.walks import Step, Walk, World, begin, completed, drain, lost
 
 STEPS = 400
@@ -33,9 +34,12 @@ class Watched:
         self.types: list[str] = []
         self.done: dict[str, tuple[int, str | None]] = {}
         self.ended: dict[str, str] = {}
-        self.waiting = False
+        self.waiting: tuple[list[str], list[str]] | None = None
         self.decided: set[str] = set()
         """prompts that were decided: the desk closes those, not the run"""
+        self.children: set[str] = set()
+        """child runs that were born and neither ended nor were called off"""
+        self.born: set[str] = set()
 
     def after(self, step: Step, signal: Any = None) -> None:
         frames = step.said
@@ -45,12 +49,31 @@ class Watched:
         self._statuses(step)
         self._waits(frames)
         self._alive()
-        if isinstance(signal, (Decided, CancelAsked)):
+        self._family(step, signal)
+        self._paused(step)
+        if isinstance(signal, (Decided, CancelAsked, PauseAsked, ResumeAsked, ChildEnded)):
             assert [signal_id for signal_id, _ in step.answered] == [signal.signal_id]
         for frame in frames:
             if frame["type"] == "failed":
                 assert frame["payload"]["code"] in FAILURE_CODES
                 assert frame["payload"]["code"] not in ("stalled", "internal"), frame
+
+    def _family(self, step: Step, signal: Any) -> None:
+        """A child is born once; at the end of the run every one has ended or was called off; nobody else gets mail."""
+        for birth in step.write.spawned:
+            assert birth.run.run_id not in self.born
+            assert (birth.run.parent_run_id, birth.run.status) == (self.walk.rows.run.run_id, "queued")
+            self.born.add(birth.run.run_id)
+            self.children.add(birth.run.run_id)
+        if isinstance(signal, ChildEnded) and ("applied" in [outcome for _, outcome in step.answered]):
+            self.children.discard(signal.child_run_id)
+        for letter in step.write.mail:
+            assert letter.kind == "cancel"
+            assert letter.run_id in self.children
+            self.children.discard(letter.run_id)
+        assert not self.walk.over or not self.children
+        state = self.walk.machine.state
+        assert {state.nodes[node_id].child_run_id for node_id in state.children} == self.children
 
     def _statuses(self, step: Step) -> None:
         """A completed node keeps its output for ever; other ends change only when a new plan drops the node."""
@@ -68,27 +91,44 @@ class Watched:
         }
 
     def _waits(self, frames: list[dict[str, Any]]) -> None:
-        """``run_waiting`` and ``run_resumed`` take turns."""
+        """``run_waiting`` and ``run_resumed`` take turns; a wait that goes on is said again only when it changed."""
         for frame in frames:
             if frame["type"] == "run_waiting":
-                assert not self.waiting
-                self.waiting = True
+                said = (frame["payload"]["waiting_on"], frame["payload"]["prompt_ids"])
+                assert said[0]
+                assert self.waiting != said
+                self.waiting = said
             elif frame["type"] == "run_resumed":
                 assert self.waiting
-                self.waiting = False
+                self.waiting = None
+            elif frame["type"] in ("node_start", "node_retry"):
+                assert self.waiting is None, frame
+        state = self.walk.machine.state
         if not self.walk.over:
-            assert self.waiting == (self.walk.machine.state.status is RunStatus.WAITING)
+            assert (self.waiting is not None) == (state.status is RunStatus.WAITING)
+            assert self.waiting is None or self.waiting == (list(awaited(state)), list(state.prompts))
+
+    def _paused(self, step: Step) -> None:
+        """A pause is a gate before every dispatch; with nothing running the run waits for its end."""
+        state = self.walk.machine.state
+        if not self.walk.over and state.ledger.paused is not None:
+            assert not step.dispatch
+            assert "node_start" not in [frame["type"] for frame in step.said]
+            still = state.running or state.status is RunStatus.PLANNING
+            assert still or (state.status is RunStatus.WAITING and "paused" in state.waiting_on)
 
     def _alive(self) -> None:
-        """Over, or waiting for people, or something runs or will: nothing stalls silently."""
+        """Over, or waiting for something, or something runs or will: nothing stalls silently."""
         state = self.walk.machine.state
         if self.walk.over:
-            assert not any((state.running, state.prompts, state.backoff, state.ready))
+            assert not any((state.running, state.prompts, state.backoff, state.ready, state.timers, state.callbacks))
+            assert not state.children
             assert all(NodeStatus(row.status) in NODE_TERMINAL for row in self.walk.rows.nodes.values())
             assert all(row.status != "open" or row.prompt_id in self.decided for row in self.walk.rows.prompts.values())
         elif state.status is RunStatus.WAITING:
-            assert state.prompts
-            assert not any((state.running, state.backoff))
+            assert state.waiting_on == awaited(state) != ()
+            assert not state.running
+            assert state.ledger.paused is not None or not state.backoff
         elif state.status is RunStatus.PLANNING:
             assert state.ledger.asked is not None
         else:
@@ -182,9 +222,9 @@ def in_order(step: Step) -> dict[str, Any]:
 @given(SEEDS)
 def test_a_revived_machine_reacts_like_the_one_that_never_stopped(seed: int) -> None:
     """F10: rows hold everything. Two machines get the same signals; one is read from its rows before each of them."""
-    world = World(seed)
+    # With room for all and no pause, the order of the queue is the order of events; the queue itself is not stored.
+    world = World(seed, pauses=False)
     plan, envelope = world.plan(), world.envelope()
-    # With room for all, the order of the queue is the order of events; the queue itself is not stored.
     envelope["policies"]["concurrency"] = 256
     steady, shaken = Walk(plan, envelope), Walk(plan, envelope)
     for walk in (steady, shaken):

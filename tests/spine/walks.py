@@ -14,8 +14,8 @@ import orjson
 
 from contracts.capability import Catalogue
 from contracts.events import Frame
-from contracts.lifecycle import NodeStatus, RunStatus
-from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry, Skip
+from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
+from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Outcome, Pause, Retry, Skip, Sleep, Spawn
 from contracts.plan import Finding, PlanGraph
 from contracts.ports import Planned, Unplannable
 from contracts.prompts import PromptKind, PromptSpec
@@ -26,18 +26,22 @@ from engine.shell import Shell
 from engine.signals import (
     AttemptEnded,
     Begin,
+    CalledBack,
     CancelAsked,
+    ChildEnded,
     Decided,
     Drain,
+    PauseAsked,
     Recovered,
     ReplanAsked,
     Replanned,
     Report,
+    ResumeAsked,
     Signal,
     Tick,
 )
 from engine.turn import Transition
-from store.rows import LoadedRun, NodeRow, PlanRow, PromptRow, RunRow, RunWrite
+from store.rows import LoadedRun, NodeRow, PlanRow, PromptRow, RunRow, RunWrite, SignalRow
 from tests.spine.plans import EnvelopeJson, changed_plan, random_envelope, random_plan
 
 
@@ -103,6 +107,15 @@ class Rows:
     nodes: dict[str, NodeRow] = field(default_factory=dict)
     prompts: dict[str, PromptRow] = field(default_factory=dict)
     events: list[bytes] = field(default_factory=list)
+    signals: dict[int, SignalRow] = field(default_factory=dict)
+    """callbacks that nobody answered yet"""
+
+    def left(self, signal: Signal) -> None:
+        """Keep a callback that somebody left, until it is answered; its holder has seen it."""
+        if isinstance(signal, CalledBack):
+            payload = {name: getattr(signal, name) for name in ("node_id", "status", "output", "error", "by")}
+            text = orjson.dumps(payload).decode()
+            self.signals[signal.signal_id] = SignalRow(signal.signal_id, self.run.run_id, "callback", text, 1_000)
 
     def apply(self, write: RunWrite) -> None:
         """Do what the journal does with a write; the fence is on the last event."""
@@ -111,6 +124,8 @@ class Rows:
         self.events += [event.data for event in write.events]
         for node_id in write.forgotten:
             self.nodes.pop(node_id, None)
+        ended = {name for name, row in self.nodes.items() if NodeStatus(row.status) in NODE_TERMINAL}
+        assert not ended & write.nodes.keys(), "the row of a node that has ended is written over"
         self.nodes.update({node_id: replace(row) for node_id, row in write.nodes.items()})
         for prompt in write.prompts:
             assert prompt.prompt_id not in self.prompts
@@ -118,12 +133,14 @@ class Rows:
         # Withdrawn as well when it was raised by the very same write.
         for prompt_id in write.withdrawn:
             self.prompts[prompt_id].status = "withdrawn"
+        for signal_id, _ in write.answered:
+            self.signals.pop(signal_id, None)
         if write.plan is not None:
             assert write.plan.version not in self.plans
             self.plans[write.plan.version] = write.plan
         self.run = replace(
             self.run, status=write.status, waiting_on_json=write.waiting_on_json, last_seq=write.after_seq,
-            plan_version=write.plan_version, plan_hash=write.plan_hash, ledger_json=write.ledger_json,
+            seen=write.seen, plan_version=write.plan_version, plan_hash=write.plan_hash, ledger_json=write.ledger_json,
             started_at=write.started_at, ended_at=write.ended_at,
         )  # fmt: skip
 
@@ -131,7 +148,8 @@ class Rows:
         """What a claim reads; prompts as the store orders them."""
         prompts = sorted(self.prompts.values(), key=lambda row: (row.created_at, row.prompt_id))
         plan = self.plans[self.run.plan_version]
-        return LoadedRun(self.run, self.envelope_json, plan, list(self.nodes.values()), prompts, [])
+        pending = [self.signals[signal_id] for signal_id in sorted(self.signals)]
+        return LoadedRun(self.run, self.envelope_json, plan, list(self.nodes.values()), prompts, pending)
 
 
 @dataclass
@@ -167,6 +185,9 @@ class Walk:
 
     def step(self, signal: Signal) -> Step:
         """Step the machine and write what it says."""
+        self.rows.left(signal)
+        if isinstance(signal, CalledBack):
+            self.machine.state.seen = max(self.machine.state.seen, signal.signal_id)
         transition: Transition = self.machine.step(signal, self.wall.now_ms())
         draft = Draft(transition.before_seq)
         draft.add(self.machine.state, transition)
@@ -186,9 +207,9 @@ class Walk:
 class World:
     """Chance: what happens next to a run, drawn from one seed. It looks only at what the machine shows."""
 
-    def __init__(self, seed: int, *, cancels: bool = True) -> None:
+    def __init__(self, seed: int, *, cancels: bool = True, pauses: bool = True) -> None:
         self.chance = random.Random(seed)
-        self.cancels = cancels
+        self.cancels, self.pauses = cancels, pauses
         self.signals = 0
         self.asked: ReplanAsked | None = None
         self.settled: list[str] = []
@@ -214,8 +235,9 @@ class World:
             choices += [self._ended(walk, self.chance.choice(sorted(state.running)))] * 4
         if state.prompts:
             choices += [self._decided(walk, self.chance.choice(list(state.prompts)))] * 3
-        if state.backoff and state.status is not RunStatus.WAITING:
+        if state.timers or (state.backoff and state.status is not RunStatus.WAITING):
             choices += [Tick()] * 3
+        choices += self._from_outside(walk)
         if self.settled and self.chance.random() < 0.05:
             choices = [self._again()]
         if self.cancels and self.chance.random() < 0.01:
@@ -223,12 +245,46 @@ class World:
         assert choices, f"nothing can happen any more: {state.status} {state.nodes}"
         chosen = self.chance.choice(choices)
         if isinstance(chosen, Tick):
-            walk.wall.ms = max(walk.wall.ms, next_timer(state))
+            walk.wall.ms = max(walk.wall.ms, next_timer(state) or 0)
         if isinstance(chosen, Replanned):
             self.asked = None
         if isinstance(chosen, Decided):
             self.settled.append(chosen.prompt_id)
         return chosen
+
+    def _from_outside(self, walk: Walk) -> list[Signal]:
+        """Pauses and their end, callbacks that are awaited, and now and then one that comes early or twice."""
+        state = walk.machine.state
+        found: list[Signal] = []
+        if state.ledger.paused is not None:
+            found += [ResumeAsked(self._signal(), "user:ana")] * 2
+        if self.pauses and self.chance.random() < 0.2:
+            found += [PauseAsked(self._signal(), "user:ana", None)] * 4
+        if self.chance.random() < 0.02:
+            found.append(ResumeAsked(self._signal(), "user:ana"))
+        if state.callbacks:
+            found += [self._called_back(self.chance.choice(sorted(state.callbacks)))] * 3
+        if state.children:
+            found += [self._child_ended(walk, self.chance.choice(sorted(state.children)))] * 3
+        outside = sorted(step.node_id for step in state.plan.steps.values() if step.kind.spec.called_back)
+        if outside and self.chance.random() < 0.1:
+            found.append(self._called_back(self.chance.choice(outside)))
+        return found
+
+    def _called_back(self, node_id: str) -> CalledBack:
+        if self.chance.random() < 0.1:
+            return CalledBack(self._signal(), node_id, "failed", None, "no", "callback")
+        return CalledBack(self._signal(), node_id, "completed", {"n": self.chance.randrange(9)}, None, "callback")
+
+    def _child_ended(self, walk: Walk, node_id: str) -> ChildEnded:
+        """Let the child of a node end, somehow; now and then one that nobody waits for any more."""
+        node = walk.machine.state.nodes[node_id]
+        status = self.chance.choice(["completed", "completed", "completed", "failed", "cancelled"])
+        done = status == "completed"
+        error = None if done else {"code": "x", "message": "no", "retryable": self.chance.random() < 0.7}
+        generation = node.generation if self.chance.random() < 0.9 else node.generation + 1
+        output = {"n": self.chance.randrange(9)} if done else None
+        return ChildEnded(self._signal(), node_id, node.child_run_id or "", generation, status, output, error, 10, 0.5)
 
     def _signal(self) -> int:
         self.signals += 1
@@ -252,6 +308,18 @@ class World:
         outcome = self._outcome(kind, node.step.guards, parked=node.parked)
         if kind == "map":
             outcome = Expand(node.step.own.over.value)
+        elif kind == "loop":
+            outcome = Iterate(7 if node.step.own.initial is not None else None)
+        elif kind == "subflow":
+            contract = {"mode": "json_schema", "schema": True}
+            outcome = Spawn(
+                {"objective": "x", "inputs": {}, "output_contract": contract, "workflow": {"plan": node.step.own.plan}}
+            )
+        elif kind == "delay":
+            outcome = Sleep(node.step.own.until_ms(node.started_at))
+        elif kind == "wait":
+            seconds = node.step.node.timeout_seconds
+            outcome = Await(None if seconds is None else round(seconds * 1_000))
         encoded = orjson.dumps(outcome.output) if isinstance(outcome, (Done, Choose)) else None
         logs = [("info", "a line")] if self.chance.random() < 0.1 else []
         return AttemptEnded(node_id, node.attempt, node.generation, Report(outcome, {}, "{}", encoded, logs))
