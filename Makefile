@@ -13,7 +13,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # pip warns when root installs, even into an environment of its own.
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help run test check bench docs lock clean
+.PHONY: help run test check chaos bench docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ help: ## List the targets
 run: .venv/.stamp-run ## Start the service on SQLite and drive one run to its validated final frame
 	@$(BIN)/python examples/run_main.py
 
-test: check ## check, then every test on real SQLite and PostgreSQL, with coverage
+test: check tests/model/node_modules/.stamp ## check, then every test on real SQLite and PostgreSQL, with coverage
 	@mkdir -p .reports
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:.reports/coverage.json \
 		--junit-xml=.reports/junit.xml $(PYTEST_ARGS)
@@ -34,6 +34,9 @@ check: .venv/.stamp-test ## Style, types, import layers and house rules (seconds
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q --no-header tests/house
 
+chaos: .venv/.stamp-test ## Break processes, the database, connections and clocks under load, and audit every run
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
 bench: .venv-bench/.stamp ## Measure, next to other engines, in an environment of its own
 	@.venv-bench/bin/python -m bench $(BENCH_ARGS)
 
@@ -44,7 +47,7 @@ lock: ## Rewrite constraints.txt from a clean environment (after changing a vers
 	@$(PYTHON) tests/house/lock.py
 
 clean: ## Remove environments, caches and reports
-	@rm -rf .venv .venv-bench .reports .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	@rm -rf .venv .venv-bench tests/model/node_modules .reports .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 # --- environments ---
 
@@ -62,6 +65,12 @@ clean: ## Remove environments, caches and reports
 	@echo "installing flex and its test tools into .venv"
 	@$(BIN)/pip install $(PIP_FLAGS) -e '.[test]' -c constraints.txt
 	@touch .venv/.stamp-run $@
+
+tests/model/node_modules/.stamp: tests/model/package.json tests/model/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests need Node.js 20 or newer, with npm"; exit 1; }
+	@echo "installing the model server of the tests into tests/model"
+	@npm ci --prefix tests/model --no-audit --no-fund --loglevel=error
+	@touch $@
 
 .venv-bench/bin/python:
 	@echo "making .venv-bench with $$($(PYTHON) --version)"
