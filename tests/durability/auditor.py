@@ -30,6 +30,8 @@ class Effect:
     attempt: int
     key: str
     pid: int
+    at: float = 0.0
+    """wall time, ms"""
 
 
 def effects_in(path: Path) -> list[Effect]:
@@ -85,6 +87,24 @@ async def stored(url: str, run_id: str, effects: Path) -> Stored:
     return found
 
 
+async def all_stored(url: str, effects: Path) -> dict[str, Stored]:
+    """Take a picture of every run that there is."""
+    found: dict[str, Stored] = {}
+    for run_id, status, worker, last_seq in await query(url, "SELECT run_id, status, worker, last_seq FROM runs"):
+        found[run_id] = Stored({}, status, worker, last_seq)
+    for run_id, seq, data in await query(url, "SELECT run_id, seq, data FROM events ORDER BY run_id, seq"):
+        found.setdefault(run_id, Stored({})).log[seq] = bytes(data)
+    for run_id, node_id, status in await query(url, "SELECT run_id, node_id, status FROM nodes"):
+        found.setdefault(run_id, Stored({})).nodes[node_id] = status
+    for (run_id,) in await query(url, "SELECT run_id FROM prompts WHERE status = 'open'"):
+        found.setdefault(run_id, Stored({})).open_prompts += 1
+    for (run_id,) in await query(url, "SELECT run_id FROM signals WHERE outcome IS NULL"):
+        found.setdefault(run_id, Stored({})).pending_signals += 1
+    for effect in effects_in(effects):
+        found.setdefault(effect.run_id, Stored({})).effects.append(effect)
+    return found
+
+
 def audit(
     end: Stored,
     *,
@@ -100,6 +120,7 @@ def audit(
     """
     return [
         *_log(end),
+        *_end(end),
         *_seen(end, seen),
         *(fault for picture in before for fault in _unchanged(end, picture)),
         *_nodes(end),
@@ -109,11 +130,26 @@ def audit(
     ]
 
 
+def audit_waiting(rest: Stored, *, answers: Mapping[str, str] | None = None, once: Iterable[str] = ()) -> list[str]:
+    """Return everything that is wrong with a run that waits for people and was left alone (H1)."""
+    faults = [*_log(rest), *_nodes(rest), *_prompts(rest, answers or {}), *_calls(rest, frozenset(once))]
+    last = _read(rest)[-1:]
+    if [frame["type"] for frame in last] != ["run_waiting"]:
+        faults.append(f"the run waits, its last frame is {[frame['type'] for frame in last]}")
+    if not rest.open_prompts:
+        faults.append("the run waits and nothing is asked")
+    if rest.worker is not None:
+        faults.append(f"the run waits and is held by {rest.worker}")
+    faults += [f"{node_id} runs while the run waits" for node_id, status in rest.nodes.items() if status == "running"]
+    return faults
+
+
 def _read(picture: Stored) -> list[dict[str, Any]]:
     return [json.loads(picture.log[seq]) for seq in sorted(picture.log)]
 
 
 def _log(end: Stored) -> list[str]:
+    """The log has no gap, and what it says alternates as it must."""
     faults = []
     if sorted(end.log) != list(range(1, len(end.log) + 1)):
         faults.append(f"the log has the numbers {sorted(end.log)}")
@@ -122,16 +158,23 @@ def _log(end: Stored) -> list[str]:
     frames = _read(end)
     if any(frame["id"] != seq for seq, frame in zip(sorted(end.log), frames, strict=True)):
         faults.append("a frame carries another id than its row")
-    kinds = [frame["type"] for frame in frames]
-    ends = [kind for kind in kinds if kind in TERMINAL]
-    if len(ends) != 1 or kinds[-1:] != ends:
-        faults.append(f"terminal frames {ends}, the last frame is {kinds[-1:]}")
-    elif end.status != STATUS_OF[ends[0]]:
-        faults.append(f"the run is {end.status}, its last frame is {ends[0]}")
-    moves = [kind for kind in kinds if kind in ("run_waiting", "run_resumed")]
-    if any(one == other for one, other in pairwise(moves)) or moves[:1] == ["run_resumed"]:
+    moves = [(frame["type"], frame["payload"]) for frame in frames if frame["type"] in ("run_waiting", "run_resumed")]
+    # A wait that goes on is said again when its set changed; two resumes without a wait between them are wrong.
+    same = [one for one, other in pairwise(moves) if one == other or one[0] == other[0] == "run_resumed"]
+    if same or [kind for kind, _ in moves[:1]] == ["run_resumed"]:
         faults.append(f"waits and resumes do not alternate: {moves}")
     return faults
+
+
+def _end(end: Stored) -> list[str]:
+    """Exactly one terminal frame, the last one, that says what the row says (F7)."""
+    kinds = [frame["type"] for frame in _read(end)]
+    ends = [kind for kind in kinds if kind in TERMINAL]
+    if len(ends) != 1 or kinds[-1:] != ends:
+        return [f"terminal frames {ends}, the last frame is {kinds[-1:]}"]
+    if end.status != STATUS_OF[ends[0]]:
+        return [f"the run is {end.status}, its last frame is {ends[0]}"]
+    return []
 
 
 def _seen(end: Stored, seen: Mapping[int, bytes]) -> list[str]:

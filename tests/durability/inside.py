@@ -8,7 +8,16 @@ from typing import Any
 
 from app.system import NoCrash, SystemClock, SystemIds, SystemRandom
 from contracts.access import LOCAL
-from contracts.capability import Bundle, CallContext, Capability, CapabilitySpec, Catalogue, Effects, Facet
+from contracts.capability import (
+    Bundle,
+    CallContext,
+    Capability,
+    CapabilityDirectory,
+    CapabilitySpec,
+    Catalogue,
+    Effects,
+    Facet,
+)
 from contracts.errors import FlexError
 from engine.kinds import kind_table
 from engine.rescue import Rescue
@@ -141,7 +150,7 @@ class Inside:
         return row.status
 
 
-def shell_of(database: Database, journal: Journal, nudge: Lossy, directory: Directory) -> Shell:
+def shell_of(database: Database, journal: Journal, nudge: Lossy, directory: CapabilityDirectory) -> Shell:
     return Shell(
         database=database, journal=journal, feed=Feed(database), directory=directory,
         planner=SearchPlanner(directory, kind_table()), clock=database.clock, ids=SystemIds(), random=SystemRandom(),

@@ -8,7 +8,12 @@ Json = dict[str, Any]
 
 
 def call(node_id: str, effects: str = "none", *, gate: str | None = None, **more: Any) -> Json:
-    """A step of the given effects; with a gate it does not end before the gate is open."""
+    """A step of the given effects; with a gate it does not end before the gate is open.
+
+    Whether a ``once`` step that a crash cut off happened is asked when its time is over, so that is short.
+    """
+    if effects == "once":
+        more.setdefault("timeout_seconds", 1.5)
     inputs = {"gate": {"value": gate}} if gate is not None else {}
     return {"node_id": node_id, "kind": "call", "capability_id": f"step.{effects}", "inputs": inputs, **more}
 

@@ -67,16 +67,18 @@ class Service:
         """Start the process; returns at once."""
         assert self._process is None or self._process.poll() is not None, "it still runs"
         armed = {} if crash_at is None else {"FLEX_CRASH_AT": crash_at}
-        command = [*FLEX, "serve", "--port", str(self.port), "--capabilities", str(STEPS)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                self._command(),
                 env=self.world.environment(**self._env, **armed),
                 cwd=self.world.place,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def _command(self) -> list[str]:
+        return [*FLEX, "serve", "--port", str(self.port), "--capabilities", str(STEPS)]
 
     async def ready(self) -> None:
         """Wait until it says that it is ready."""

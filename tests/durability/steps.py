@@ -1,23 +1,28 @@
 """Capabilities whose every call leaves a line in a file: what really happened, whatever the service says.
 
 A file that the service loads at start (``--capabilities``). ``STEPS_LOG`` names the file of lines; a step with a gate
-does not end before a file of the gate's name stands in ``STEPS_GATES``.
+does not end before a file of the gate's name stands in ``STEPS_GATES``. ``ms`` is how long a step takes, ``fails`` how
+many of its first attempts end with an error.
 """
 
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from capabilities.authoring import capability
 from capabilities.declarations import facet
-from contracts.capability import Bundle, CallContext
+from contracts.capability import Bundle, CallContext, CapabilityError
 
 STEP = facet("durable_step", {"type": ["object", "null"]}, description="What a step says of itself.")
 GATE = facet("durable_gate", {"type": "string"}, description="The name of a file that a step waits for.")
+MS = facet("durable_ms", {"type": "integer", "minimum": 0}, description="How long a step takes.")
+FAILS = facet("durable_fails", {"type": "integer", "minimum": 0}, description="How many attempts fail.")
+ITEM = facet("durable_item", True, description="What a map hands to one of its steps.")
 
-_TAKES = {"after?": STEP, "also?": STEP, "gate?": GATE}
+_TAKES = {"after?": STEP, "also?": STEP, "gate?": GATE, "ms?": MS, "fails?": FAILS, "item?": ITEM}
 
 
 def _note(what: str, context: CallContext) -> None:
@@ -29,6 +34,7 @@ def _note(what: str, context: CallContext) -> None:
         "attempt": context.attempt,
         "key": context.idempotency_key,
         "pid": os.getpid(),
+        "at": time.time() * 1_000,
     }
     handle = os.open(os.environ["STEPS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -45,6 +51,11 @@ async def _step(context: CallContext, bundle: Bundle) -> dict[str, Any]:
         # Another process opens it, so no event can tell; the node's own timeout bounds the wait.
         while not opened.exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    if "ms" in bundle.inputs:
+        await asyncio.sleep(bundle.inputs["ms"] / 1_000)
+    if context.attempt <= bundle.inputs.get("fails", 0):
+        _note("failed", context)
+        raise CapabilityError("not_yet", "This attempt was to fail.")
     _note("end", context)
     return {"by": context.node_id}
 

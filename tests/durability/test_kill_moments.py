@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -105,6 +106,9 @@ async def test_an_effect_in_flight_is_asked_about_and_never_repeated_by_itself(w
         await following
     end = await sound(world, caller, [before], once=("pay",))
     assert [(prompt["kind"], prompt["node_id"]) for prompt in asked] == [("effect_check", "pay")]
+    started = next(frame for frame in caller.frames if (frame["type"], frame["node_id"]) == ("node_start", "pay"))
+    over = datetime.fromisoformat(started["timestamp"]) + timedelta(seconds=1.5)
+    assert datetime.fromisoformat(asked[0]["created_at"]) >= over, "it was asked while the callee may be at work"
     assert end.status == "completed"
     assert begun(world, "pay") == (1 if action == "happened" else 2)
     keys = {effect.key for effect in end.effects if effect.node_id == "pay"}
