@@ -32,6 +32,8 @@ def awaited(state: RunState) -> tuple[str, ...]:
 
 def next_wake(state: RunState) -> int | None:
     """Return the run's earliest timer (wall ms): a delay, a callback's timeout, the start, the end of its wall time."""
+    if not state.timers and not state.alarms and state.start_at is None:
+        return wall_at(state)
     times = [state.nodes[node_id].wake_at for node_id in state.timers]
     times += [state.start_at, wall_at(state)]
     times += [at for prompt_id, at in state.alarms.items() if prompt_id in state.prompts]

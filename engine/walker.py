@@ -155,7 +155,8 @@ class Walker:
         draft.add(self.state, transition)
         ahead = [node_id for node_id in transition.dispatch if self._is_free(node_id)]
         self._then.ahead.extend(ahead)
-        self._then.later.extend(self._starts([node_id for node_id in transition.dispatch if node_id not in ahead]))
+        if len(ahead) < len(transition.dispatch):
+            self._then.later.extend(self._starts([node_id for node_id in transition.dispatch if node_id not in ahead]))
         self._then = self._then._replace(replan=transition.replan or self._then.replan)
         self._deltas.hold(ahead)
         if release or self._releasing or not ahead or self._then.later or self._then.replan is not None:

@@ -90,6 +90,14 @@ class _Nodes:
         self.afresh.discard(node_id)
         return unknown or attempt in expected
 
+    def disagreements(self, run: RunEvidence) -> Iterator[str]:
+        """Yield the nodes whose row says something else than their log."""
+        unsure = {*self.gates, *(self.skipped - self.over), "output_repair"}
+        for node_id, row in run.nodes.items():
+            ended = row["status"] in ("completed", "skipped")
+            if node_id not in unsure and ended != (node_id in self.over):
+                yield f"{node_id} is {row['status']}, its log says {'not ended' if ended else 'ended'}"
+
 
 def _nodes(run: RunEvidence) -> Iterator[str]:
     """A node starts before it ends, ends once, and its attempts are counted without a gap."""
@@ -113,15 +121,7 @@ def _nodes(run: RunEvidence) -> Iterator[str]:
             nodes.over.add(node_id)
         if kind == "node_skipped":
             nodes.skipped.add(node_id)
-    yield from _rows_agree(run, nodes)
-
-
-def _rows_agree(run: RunEvidence, nodes: _Nodes) -> Iterator[str]:
-    """What the log says has ended has ended in its row too."""
-    for node_id, row in run.nodes.items():
-        open_ended = node_id in {*nodes.gates, *(nodes.skipped - nodes.over), "output_repair"}
-        if not open_ended and (row["status"] in ("completed", "skipped")) != (node_id in nodes.over):
-            yield f"{node_id} is {row['status']}, its log says {'ended' if node_id in nodes.over else 'not ended'}"
+    yield from nodes.disagreements(run)
 
 
 def _needs_no_start(frame: Json) -> bool:
