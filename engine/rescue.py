@@ -17,6 +17,7 @@ class Rescue:
     """The loops of one worker. A worker is dead once its beat stood still for a full lease of *our* monotonic clock.
 
     Our clock only counts while we look and the database answers: neither an outage nor our own sleep kills anybody.
+    An observer that is only slow still finds who died, since it keeps a part of the time.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -48,7 +49,8 @@ class Rescue:
                     await (worker.beat() if worker.lease_holds() else worker.lose())
                 wait = lease / 3
             except (StoreUnavailable, TimeoutError):
-                _log.warning("beat_missed", worker=worker.worker_id)
+                if wait == lease / 3:
+                    _log.warning("beat_missed", worker=worker.worker_id)
                 wait = lease / 12
 
     async def _looking(self) -> None:
@@ -68,14 +70,20 @@ class Rescue:
             except Exception:  # noqa: BLE001  # one broken look must not end all looking; the log has it
                 _log.exception("look_broke", worker=worker.worker_id)
 
+    def _discount(self, seconds: float) -> None:
+        """Count a quarter of a lease for a time without a look that was longer than half of one, and not all of it."""
+        lease = self._worker.limits.lease_seconds
+        if seconds > lease / 2:
+            excess = seconds - lease / 4
+            self._seen = {worker_id: (beat, since + excess) for worker_id, (beat, since) in self._seen.items()}
+
     async def look(self) -> None:
         """Take the runs of workers whose beat stood still for a lease."""
         worker = self._worker
         lease = worker.limits.lease_seconds
         beats = [(seen.worker_id, seen.beat) for seen in await workers.stale(worker.shell.database)]
         now = worker.shell.clock.monotonic()
-        if now - self._answered_at > lease / 2:
-            self._seen.clear()
+        self._discount(now - self._answered_at)
         self._answered_at = now
         for worker_id, beat in beats:
             known = self._seen.get(worker_id)

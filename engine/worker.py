@@ -128,6 +128,7 @@ class Worker:
             self._expect_again(newborn.machine.state)
             return
         if newborn.birth.run.worker != self.worker_id:
+            self._give_back(newborn.birth.run.worker)
             return
         walker = Walker(newborn.machine, self.shell, self._gone)
         self._walkers[order.run_id] = walker
@@ -156,15 +157,28 @@ class Worker:
     # --- claiming ----------------------------------------------------------------------------------------------------
 
     async def _claim(self, run_id: str) -> None:
+        name = self.worker_id
         try:
-            claimed = await runs.claim(self.shell.database, run_id, self.worker_id)
+            claimed = await runs.claim(self.shell.database, run_id, name)
         except StoreUnavailable:
             _log.warning("claim_failed", run_id=run_id)
             claimed = False
         self._claiming.discard(run_id)
         if claimed:
+            self._give_back(name)
             await self._take(run_id)
         self._wake_again(run_id)
+
+    def _give_back(self, name: str) -> None:
+        """Let go of what was born or claimed under a name that this worker lost before the answer came."""
+        if name != self.worker_id:
+            self.spawn(self._disown(name))
+
+    async def _disown(self, name: str) -> None:
+        try:
+            await runs.disown(self.shell.database, name)
+        except StoreUnavailable:
+            _log.warning("disown_failed", worker=name)  # an owner without a row is buried after a lease (rescue.py)
 
     def _wake_again(self, run_id: str) -> None:
         """Heed a nudge that came while the run was on its way into memory."""
@@ -177,8 +191,9 @@ class Worker:
         room = min(self.limits.claim_batch, self.limits.runs - self.held - len(self._claiming))
         if room <= 0 or not self.has_room:
             return 0
-        now_ms = self.shell.clock.now_ms()
-        claimed = [run_id for run_id, _ in await runs.claim_due(self.shell.database, self.worker_id, now_ms, room)]
+        now_ms, name = self.shell.clock.now_ms(), self.worker_id
+        claimed = [run_id for run_id, _ in await runs.claim_due(self.shell.database, name, now_ms, room)]
+        self._give_back(name)
         self._expected.update(claimed)
         for run_id in claimed:
             await self._take(run_id)
@@ -210,12 +225,13 @@ class Worker:
         self._turned_away = self._turned_away or room < len(run_ids)
         if room <= 0:
             return
-        now_ms = self.shell.clock.now_ms()
+        now_ms, name = self.shell.clock.now_ms(), self.worker_id
         try:
-            claimed = await runs.claim_these(self.shell.database, run_ids[:room], self.worker_id, now_ms)
+            claimed = await runs.claim_these(self.shell.database, run_ids[:room], name, now_ms)
         except StoreUnavailable:
             _log.warning("claim_failed", runs=len(run_ids))
             return
+        self._give_back(name)
         self._expected.update(claimed)
         for run_id in claimed:
             await self._take(run_id)
@@ -377,15 +393,22 @@ class Worker:
     async def lose(self) -> None:
         """The lease was lost: drop every run without a write and go on under a new name.
 
-        The old name is buried first, so that its runs can be claimed at once by anybody.
+        The old name is buried, so that its runs can be claimed at once by anybody. It is given up before that: a
+        claim or a birth that is on its way under it commits before the burial, or finds itself renamed and gives back.
         """
-        _log.warning("lease_lost", worker=self.worker_id, runs=self.held)
+        lost = self.worker_id
+        if self._beaten_at > -math.inf:
+            _log.warning("lease_lost", worker=lost, runs=self.held)
         self._beaten_at = -math.inf
-        for walker in list(self._walkers.values()):
-            walker.drop("fenced")
-        await workers.bury(self.shell.database, self.worker_id, self.shell.clock.now_ms())
+        self._drop_all()
         if not self.drained:
             await self.enlist()
+            self._drop_all()
+        await workers.bury(self.shell.database, lost, self.shell.clock.now_ms())
+
+    def _drop_all(self) -> None:
+        for walker in list(self._walkers.values()):
+            walker.drop("fenced")
 
     async def drain(self, seconds: float) -> None:
         """Stop taking runs, let attempts end for ``seconds`` at most, give the rest back, release everything."""
