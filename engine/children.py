@@ -11,7 +11,7 @@ from typing import Any
 from contracts.descent import MAX_DEPTH, Spent, child_envelope
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.outcome import Fail, Retry, Spawn, Usage
-from engine import failures, frontier
+from engine import control, failures, frontier
 from engine.signals import ChildEnded
 from engine.state import NOTHING, NodeState
 from engine.turn import Child, Turn
@@ -34,6 +34,7 @@ def spawn(turn: Turn, node: NodeState, outcome: Spawn) -> None:
     turn.move(node, NodeStatus.WAITING)
     state.children.add(node.node_id)
     turn.out.spawned.append(Child(node.child_run_id or "", node.node_id, node.generation, envelope))
+    control.pause_child(turn, node)
 
 
 def ended(turn: Turn, signal: ChildEnded) -> None:

@@ -6,8 +6,8 @@ See docs/decisions/0006. Would have survived prefect#20388 and #17822: there, a 
 from __future__ import annotations
 
 from engine.signals import PauseAsked, ResumeAsked
-from engine.state import RunState
-from engine.turn import Turn
+from engine.state import NodeState, RunState
+from engine.turn import Letter, Turn
 
 
 def gated(state: RunState) -> bool:
@@ -22,18 +22,45 @@ def pause(turn: Turn, signal: PauseAsked) -> None:
 
 
 def pause_run(turn: Turn, by: str, reason: str | None) -> None:
-    """Pause the run on behalf of ``by``. What runs may end; then the run waits on ``paused`` until it is resumed."""
-    if turn.state.ledger.paused is None:
-        turn.state.ledger.paused = {"by": by, "reason": reason, "at": turn.now}
+    """Pause the run and its child runs on behalf of ``by``.
+
+    What runs may end; then the run waits on ``paused`` until it is resumed.
+    """
+    state = turn.state
+    if state.ledger.paused is None:
+        state.ledger.paused = {"by": by, "reason": reason, "at": turn.now}
+        for node_id in sorted(state.children):
+            pause_child(turn, state.nodes[node_id])
+
+
+def pause_child(turn: Turn, node: NodeState) -> None:
+    """Have the child run that a node waits for paused, as long as this one is."""
+    paused = turn.state.ledger.paused
+    if paused is not None and node.child_run_id is not None:
+        turn.out.mail.append(Letter(node.child_run_id, "pause", {"by": _name(turn), "reason": paused["reason"]}))
+
+
+def _name(turn: Turn) -> str:
+    """Return what a child run knows this one by: it undoes a pause of this run, and no other."""
+    return f"run:{turn.state.run_id}"
 
 
 def resume(turn: Turn, signal: ResumeAsked) -> None:
-    """End the pause; without one there is nothing to do."""
-    if turn.state.ledger.paused is None:
+    """End the pause, also of the child runs that it paused; without one there is nothing to do.
+
+    The end of a parent's pause ends only the pause that came from it: what people paused they resume.
+    """
+    state = turn.state
+    paused = state.ledger.paused
+    if paused is None or (signal.by.startswith("run:") and paused["by"] != signal.by):
         turn.out.answered.append((signal.signal_id, "superseded"))
         return
     turn.out.answered.append((signal.signal_id, "applied"))
-    turn.state.ledger.paused = None
+    state.ledger.paused = None
+    for node_id in sorted(state.children):
+        child = state.nodes[node_id].child_run_id
+        if child is not None:
+            turn.out.mail.append(Letter(child, "resume", {"by": _name(turn)}))
     turn.resume("resume")
 
 

@@ -28,7 +28,7 @@ class SubflowFields(Wire):
     @classmethod
     def _stored(cls, value: str | None) -> str | None:
         if value is not None:
-            raise PydanticCustomError("unsupported", "Stored flows are not supported yet; give a plan.")
+            raise PydanticCustomError("unsupported", "A stored flow is named where a run is submitted or a flow is saved; here give its plan.")
         return value
 
     @model_validator(mode="after")

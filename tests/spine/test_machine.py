@@ -40,6 +40,8 @@ class Watched:
         self.children: set[str] = set()
         """child runs that were born and neither ended nor were called off"""
         self.born: set[str] = set()
+        self.held: set[str] = set()
+        """child runs that were paused with this one"""
 
     def after(self, step: Step, signal: Any = None) -> None:
         frames = step.said
@@ -59,7 +61,10 @@ class Watched:
                 assert frame["payload"]["code"] not in ("stalled", "internal"), frame
 
     def _family(self, step: Step, signal: Any) -> None:
-        """A child is born once; at the end of the run every one has ended or was called off; nobody else gets mail."""
+        """A child is born once; at the end of the run every one has ended or was called off; nobody else gets mail.
+
+        As long as the run is paused, so are its children (F6).
+        """
         for birth in step.write.spawned:
             assert birth.run.run_id not in self.born
             assert (birth.run.parent_run_id, birth.run.status) == (self.walk.rows.run.run_id, "queued")
@@ -68,11 +73,16 @@ class Watched:
         if isinstance(signal, ChildEnded) and ("applied" in [outcome for _, outcome in step.answered]):
             self.children.discard(signal.child_run_id)
         for letter in step.write.mail:
-            assert letter.kind == "cancel"
             assert letter.run_id in self.children
-            self.children.discard(letter.run_id)
+            if letter.kind == "cancel":
+                self.children.discard(letter.run_id)
+            else:
+                assert letter.kind == ("resume" if letter.run_id in self.held else "pause")
+                self.held ^= {letter.run_id}
         assert not self.walk.over or not self.children
         state = self.walk.machine.state
+        self.held &= self.children
+        assert self.held == (self.children if state.ledger.paused is not None else set())
         assert {state.nodes[node_id].child_run_id for node_id in state.children} == self.children
 
     def _statuses(self, step: Step) -> None:

@@ -355,3 +355,62 @@ async def test_a_literal_null_inside_a_map_stays_a_value(service: Service) -> No
     inner = {"kind": "transform", "expression": "{'given': nothing}", "inputs": {"nothing": {"value": None}}}
     mapped = {"node_id": "m", "kind": "map", "over": {"value": [1]}, "as": "x", "node": inner}
     payload(await service.run(envelope(plan(mapped))), "complete", output=[{"given": None}])
+
+
+async def test_a_pause_holds_the_children_too(service: Service) -> None:
+    """F6: what is paused starts nothing, however deep; the end of the pause ends it everywhere."""
+    inner = plan(sub("deep", plan(call("a", "held", "x"), call("b", "noop", of("a")))))
+    async with service.stream(envelope(plan(sub("s", inner)))) as reader:
+        run_id = str((await reader.until("start")).whole["run_id"])
+        child = child_run_id(run_id, "s", 0)
+        lowest = child_run_id(child, "deep", 0)
+        await service.abilities.arrived("x").wait()
+        await service.client.post(f"/api/v1/runs/{run_id}/pause", json={"reason": "lunch"})
+        await until(_paused(service, lowest), 10, "the pause")
+        service.abilities.gate("x").set()
+        await until(_told(service, lowest, "run_waiting"), 10, "the end of what ran")
+        paused = (await service.detail(lowest))["paused"]
+        assert (paused["by"], paused["reason"]) == (f"run:{child}", "lunch")
+        assert service.calls == ["held"]
+        await service.client.post(f"/api/v1/runs/{run_id}/resume", json={})
+        frames = await reader.rest()
+    payload(frames, "complete", output="x")
+    assert shapes(await service.log(lowest)) == [
+        *OPENING, "node_start:a", "node_complete:a", *WAITED, "node_start:b", "node_complete:b", "complete",
+    ]  # fmt: skip
+
+
+async def test_what_people_paused_people_resume(service: Service) -> None:
+    """F6: a child that somebody paused by hand is not set going by the end of its parent's pause."""
+    run_id = await service.start(envelope(plan(sub("s", plan(call("a", "held", "x"), call("b", "noop", of("a")))))))
+    child = child_run_id(run_id, "s", 0)
+    await service.abilities.arrived("x").wait()
+    for paused in (child, run_id):
+        await service.client.post(f"/api/v1/runs/{paused}/pause", json={})
+    await service.client.post(f"/api/v1/runs/{run_id}/resume", json={})
+    service.abilities.gate("x").set()
+    await until(_told(service, child, "run_waiting"), 10, "the end of what ran")
+    assert (await service.detail(child))["paused"]["by"] == "user:local"
+    await service.client.post(f"/api/v1/runs/{child}/resume", json={})
+    payload(await service.follow(run_id), "complete", output="x")
+
+
+async def test_a_paused_run_has_no_new_children(service: Service) -> None:
+    """F6: a subflow is a dispatch like any other."""
+    steps = plan(call("a", "held", "x"), sub("s", passing(), inputs={"x": of("a").binding}))
+    async with service.stream(envelope(steps)) as reader:
+        run_id = str((await reader.until("start")).whole["run_id"])
+        await service.abilities.arrived("x").wait()
+        await service.client.post(f"/api/v1/runs/{run_id}/pause", json={})
+        service.abilities.gate("x").set()
+        await reader.until("run_waiting")
+        assert (await lineage(service, run_id))["children"] == []
+        await service.client.post(f"/api/v1/runs/{run_id}/resume", json={})
+        payload(await reader.rest(), "complete", output="x")
+
+
+def _paused(service: Service, run_id: str) -> Callable[[], Awaitable[bool]]:
+    async def paused() -> bool:
+        return (await service.detail(run_id))["paused"] is not None
+
+    return paused
