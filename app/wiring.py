@@ -203,7 +203,8 @@ def _assemble(
     nudge.attach(lambda run_id, _worker: worker.wake(run_id), feed.announced)
     health = ServiceHealth(database)
     registrations = Registrations(database, directory)
-    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer))
+    notices = Notices(shell.ids, shell.clock, address_book(settings))
+    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer), notices)
     return Flex(doors, worker, health, feed, registry, registrations, signer)
 
 
@@ -232,6 +233,7 @@ def _doors(
     health: ServiceHealth,
     registrations: Registrations,
     links: Links,
+    notices: Notices,
 ) -> Doors:
     shell = worker.shell
     database, clock = shell.database, shell.clock
@@ -249,7 +251,7 @@ def _doors(
         runs=Runs(worker),
         reads=Reads(database, clock, shell.addresses),
         prompts=Prompts(database, desk, clock, Control(shell)),
-        handing=Handing(database, Hands(database, clock, shell.ids, nudge)),
+        handing=Handing(database, Hands(database, clock, shell.ids, nudge, tell=notices)),
         batches=Batches(database, desk),
         control=control,
         callbacks=Callbacks(shell),

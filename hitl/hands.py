@@ -28,6 +28,7 @@ from hitl.standing import (
     passes_again,
     standing_of,
 )
+from hitl.teller import Nobody, Teller
 from store import audit, prompts
 from store.connect import Database
 from store.rows import DecisionRow, PromptRow
@@ -37,9 +38,10 @@ from store.unit import Unit
 class Hands:
     """Hands prompts over; one per process, without state of its own. Every method returns the prompt as it is now."""
 
-    def __init__(self, database: Database, clock: Clock, ids: Ids, nudge: Nudge) -> None:
-        """Take the world."""
+    def __init__(self, database: Database, clock: Clock, ids: Ids, nudge: Nudge, *, tell: Teller | None = None) -> None:
+        """Take the world; ``tell`` writes to who got somebody's say (H8)."""
         self._database, self._clock, self._ids, self._nudge = database, clock, ids, nudge
+        self._tell: Teller = tell or Nobody()
 
     async def claim(self, principal: Principal, prompt_id: str, channel: str, *, force: bool = False) -> PromptRow:
         """Keep others from deciding a prompt of quorum 1; claiming again what one has changes nothing.
@@ -99,7 +101,11 @@ class Hands:
             claimed_by = to if row.claimed_by == principal.subject else row.claimed_by
             await prompts.delegate(unit, row, delegations, claimed_by)
             await self._note(unit, principal, row, "prompt.delegated", channel, to=to, comment=comment)
-            return replace(row, delegations_json=delegations, claimed_by=claimed_by)
+            passed = replace(row, delegations_json=delegations, claimed_by=claimed_by)
+            if row.notify_at is None or row.notify_at > now_ms:
+                # Otherwise they are about to be told with everybody else.
+                await self._tell.notice(unit, passed, "delegated", [to])
+            return passed
 
     async def withdraw(self, principal: Principal, prompt_id: str, comment: str | None, channel: str) -> PromptRow:
         """Take the question back: nobody decides it, and its node fails. A withdrawn one stays as it is.

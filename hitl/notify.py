@@ -18,8 +18,9 @@ from contracts.errors import StoreUnavailable
 from contracts.ids import NOTIFICATION
 from contracts.lifecycle import PromptStatus
 from contracts.ports import Clock, Ids, MessageUnsent, Messenger
-from contracts.prompts import Assignees, PromptPolicy
+from contracts.prompts import PromptPolicy
 from hitl.links import Links
+from hitl.standing import standing_of
 from store import notifications, prompts
 from store.connect import Database
 from store.notifications import NotificationRow
@@ -38,6 +39,7 @@ TITLES: Final[Mapping[str, str]] = {
     "raised": "You are asked",
     "reminded": "Still waiting for you",
     "escalated": "Escalated to you",
+    "delegated": "Passed on to you",
 }
 
 
@@ -53,10 +55,13 @@ class Notices:
         """Say whether anybody can be told."""
         return bool(self._book)
 
-    async def notice(self, unit: Unit, row: PromptRow, kind: str) -> None:
-        """Write a notice to everybody who is asked and has an address; ``kind`` is one of :data:`TITLES`."""
+    async def notice(self, unit: Unit, row: PromptRow, kind: str, only: Sequence[str] | None = None) -> None:
+        """Write a notice to everybody who is asked, or ``only`` to some, and has an address.
+
+        ``kind`` is one of :data:`TITLES`.
+        """
         now_ms = self._clock.now_ms()
-        for recipient in recipients(row):
+        for recipient in recipients(row) if only is None else only:
             for place in range(len(self._book.get(recipient, ()))):
                 made = NotificationRow(
                     self._ids.new(NOTIFICATION), row.tenant, row.prompt_id, row.run_id, kind,
@@ -66,15 +71,19 @@ class Notices:
 
 
 def recipients(row: PromptRow) -> list[str]:
-    """Return who is asked, as the address book names them; not the requester where they may not decide."""
-    assignees = Assignees.model_validate_json(row.assignees_json)
+    """Return who is asked now, as the address book names them.
+
+    Not who passed their say on, but who got it; not the requester where they may not decide.
+    """
+    standing = standing_of(row, PromptPolicy.model_validate_json(row.policy_json))
+    gave, got = standing.passed()
     asked = [
-        *assignees.users,
-        *(f"role:{name}" for name in assignees.roles),
-        *(f"group:{name}" for name in assignees.groups),
+        *standing.assignees.users,
+        *(f"role:{name}" for name in standing.assignees.roles),
+        *(f"group:{name}" for name in standing.assignees.groups),
+        *sorted(got),
     ]
-    excluded = PromptPolicy.model_validate_json(row.policy_json).exclude_requester
-    return [name for name in dict.fromkeys(asked) if not (excluded and name == row.requester)]
+    return [name for name in dict.fromkeys(asked) if name not in gave and name != standing.requester]
 
 
 def address_of(book: Mapping[str, Sequence[str]], name: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -24,6 +24,7 @@ from hitl import records
 from hitl.desk import signal_payload
 from hitl.policy import TIMER, TIMER_CHANNEL, at_timeout, escalated, next_reminder
 from hitl.render import form_of, policy_of
+from hitl.teller import Nobody, Teller
 from store import audit, prompt_timers, prompts, signals
 from store.connect import Database
 from store.prompt_timers import Step
@@ -34,20 +35,6 @@ _log = structlog.get_logger("flex.hitl")
 
 BATCH: Final = 100
 LOOK_SECONDS: Final = 1.0
-
-
-class Teller(Protocol):
-    """Writes down that people are to be told of a prompt, in the transaction that says so (H8)."""
-
-    async def notice(self, unit: Unit, row: PromptRow, kind: str) -> None:
-        """Write a notice; ``kind`` is ``raised``, ``reminded`` or ``escalated``."""
-
-
-class Nobody:
-    """Tells nobody: people look into the inbox."""
-
-    async def notice(self, unit: Unit, row: PromptRow, kind: str) -> None:
-        """Do nothing."""
 
 
 class Sweep:

@@ -21,7 +21,7 @@ from aiosmtpd.smtp import SMTP
 
 from hitl.messenger import AppriseMessenger, check_address
 from hitl.notify import BACKOFF_MS, Sender
-from store import notifications
+from store import notifications, prompts
 from tests.durability.waiting import until
 from tests.hitl.test_review_links import FORM, asking, links_of
 from tests.spine.running import Service, serving
@@ -124,6 +124,38 @@ async def test_a_mail_brings_a_link_that_decides(service: Service, mailbox: Mail
     assert done.status_code == 200, done.text
     resolved = next(frame for frame in await service.follow(run_id) if frame.type == "hitl_resolved")
     assert resolved.payload["decision"]["decided_by"] == "user:ana"
+
+
+async def test_whoever_a_prompt_is_passed_on_to_is_told(service: Service, mailbox: Mailbox, hook: Hook) -> None:
+    """H3, H8: the delegate gets a link that decides; from then on the reminders are the delegate's too."""
+    asked = {"users": ["user:local"], "roles": ["operator"]}
+    run_id = await service.start(asking(assignees=asked, remind_seconds=[2]))
+    prompt_id = (await until(lambda: _prompt(service), 10, "a prompt"))["prompt_id"]
+    await until(lambda: hook.bodies, 10, "a web hook")
+    done = await service.client.post(f"/api/v1/prompts/{prompt_id}/delegate", json={"to": "user:ana"})
+    assert done.status_code == 200, done.text
+    await until(lambda: len(mailbox.mails) > 1, 10, "two mails")
+    passed, reminder = mailbox.mails
+    assert passed["subject"].startswith("Passed on to you")
+    assert reminder["subject"].startswith("Still waiting for you")
+    text = passed.get_body(("plain", "html")).get_content()
+    done = await service.client.post(link_in(text), content=urlencode({"action": "approve"}), headers=FORM)
+    assert done.status_code == 200, done.text
+    resolved = next(frame for frame in await service.follow(run_id) if frame.type == "hitl_resolved")
+    assert resolved.payload["decision"]["decided_by"] == "user:ana"
+
+
+async def test_a_say_that_is_passed_on_at_once_is_told_once(service: Service, mailbox: Mailbox, hook: Hook) -> None:
+    """H8: whoever gets a say before anybody was told of the prompt is told with the others."""
+    await service.start(asking(assignees={"users": ["user:local"], "roles": ["operator"]}))
+    prompt = await until(lambda: _prompt(service), 10, "a prompt")
+    row = await prompts.get(service.flex.worker.shell.database, "default", prompt["prompt_id"])
+    assert row is not None
+    told = row.notify_at is None
+    await service.client.post(f"/api/v1/prompts/{prompt['prompt_id']}/delegate", json={"to": "user:ana"})
+    await until(lambda: hook.bodies and mailbox.mails, 10, "both messages")
+    (mail,) = mailbox.mails
+    assert mail["subject"].startswith("You are asked") or told
 
 
 async def test_a_role_s_address_is_one_voice(service: Service, hook: Hook) -> None:

@@ -1,6 +1,7 @@
 """Defaults, escalations and reminders, on both databases: each exactly once, whoever looks first (H3, H9)."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ class Told:
 
     notices: list[tuple[str, str, int]] = field(default_factory=list)
 
-    async def notice(self, unit: Unit, row: PromptRow, kind: str) -> None:
+    async def notice(self, unit: Unit, row: PromptRow, kind: str, only: Sequence[str] | None = None) -> None:
         self.notices.append((row.prompt_id, kind, row.level))
 
 
@@ -197,7 +198,7 @@ async def test_a_notice_that_cannot_be_written_leaves_its_time_as_it_was(office:
     """H8: the move and the notice are one transaction: neither is lost."""
 
     class Broken(Told):
-        async def notice(self, unit: Unit, row: PromptRow, kind: str) -> None:
+        async def notice(self, unit: Unit, row: PromptRow, kind: str, only: Sequence[str] | None = None) -> None:
             raise RuntimeError("no room")
 
     await office.run(office.prompt(policy={"remind_seconds": [1.0]}, notify_at=NOW + 1_000))

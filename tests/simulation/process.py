@@ -183,11 +183,11 @@ class Process:
         self.control = Control(shell)
         self.editing = Editing(shell, self.control)
         self.desk = Desk(database, self.clock, setting.ids, self.nudge, self.editing.review)
-        self.hands = Hands(database, self.clock, setting.ids, self.nudge)
         self.callbacks = Callbacks(shell)
         self.lineages = Lineages(shell)
         book = setting.book
         notices = Notices(setting.ids, self.clock, book)
+        self.hands = Hands(database, self.clock, setting.ids, self.nudge, tell=notices)
         self.sweep = Sweep(database, self.clock, setting.ids, self.nudge, tell=notices)
         links = Links(database, self.clock, SIGNER, 86_400_000)
         self.sender = Sender(database, self.clock, setting.post, links, book, "http://flex.test")
