@@ -33,6 +33,12 @@ class Door(Protocol):
     async def cancel(self, run_id: str, reason: str | None) -> Json:
         """Ask for the run's end."""
 
+    async def pause(self, run_id: str, reason: str | None) -> Json:
+        """Let nothing more of the run be started."""
+
+    async def resume(self, run_id: str) -> Json:
+        """End the run's pause."""
+
     async def prompts(self, query: Mapping[str, Any]) -> Json:
         """Return a page of prompts, newest first."""
 

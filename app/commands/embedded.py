@@ -68,6 +68,16 @@ class Embedded:
         with _sentences():
             return await self._doors.runs.cancel(LOCAL, run_id, reason)
 
+    async def pause(self, run_id: str, reason: str | None) -> Json:
+        """Leave the request to pause; whoever holds the run carries it out."""
+        with _sentences():
+            return (await self._doors.control.pause(LOCAL, run_id, {"reason": reason})).wire()
+
+    async def resume(self, run_id: str) -> Json:
+        """Leave the request to go on."""
+        with _sentences():
+            return (await self._doors.control.resume(LOCAL, run_id)).wire()
+
     async def prompts(self, query: Mapping[str, Any]) -> Json:
         """Return a page of prompts."""
         with _sentences():

@@ -77,9 +77,18 @@ class Remote:
 
     async def cancel(self, run_id: str, reason: str | None) -> Json:
         """Post the cancellation."""
-        return await self._send(
-            "POST", f"/api/v1/runs/{quote(run_id, safe='')}/cancel", {} if reason is None else {"reason": reason}
-        )
+        return await self._control(run_id, "cancel", {} if reason is None else {"reason": reason})
+
+    async def pause(self, run_id: str, reason: str | None) -> Json:
+        """Post the pause."""
+        return await self._control(run_id, "pause", {} if reason is None else {"reason": reason})
+
+    async def resume(self, run_id: str) -> Json:
+        """Post the end of the pause."""
+        return await self._control(run_id, "resume", {})
+
+    async def _control(self, run_id: str, what: str, body: Json) -> Json:
+        return await self._send("POST", f"/api/v1/runs/{quote(run_id, safe='')}/{what}", body)
 
     async def prompts(self, query: Mapping[str, Any]) -> Json:
         """Return a page of prompts."""

@@ -1,17 +1,18 @@
-"""``flex runs``: list, show, tail, cancel."""
+"""``flex runs``: list, show, tail, pause, resume, cancel."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
 
-from app.commands.door import Place
+from app.commands.door import Door, Place
 from app.commands.opening import open_door
 from app.commands.options import EXIT_CODES, AsJson, DatabaseUrl, Url, carry_out
 from contracts.lifecycle import RunStatus
 
-runs = typer.Typer(help="Look at runs, follow one, end one.", no_args_is_help=True)
+runs = typer.Typer(help="Look at runs; follow, pause or end one.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
 _SHOWN = ("run_id", "status", "waiting_on", "created_at", "objective")
@@ -106,26 +107,46 @@ def tail(
     carry_out(work())
 
 
+Reason = Annotated[str | None, typer.Option(help="Why, for the record.")]
+
+
+@runs.command()
+def pause(
+    run_id: RunId, url: Url = None, database_url: DatabaseUrl = None, reason: Reason = None, as_json: AsJson = False
+) -> None:
+    """Let nothing more of a run be started; what runs may end."""
+    _ask(Place(url, database_url), run_id, lambda door: door.pause(run_id, reason), "asked to pause", as_json=as_json)
+
+
+@runs.command()
+def resume(run_id: RunId, url: Url = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Let a paused run go on."""
+    _ask(Place(url, database_url), run_id, lambda door: door.resume(run_id), "asked to go on", as_json=as_json)
+
+
 @runs.command()
 def cancel(
-    run_id: RunId,
-    url: Url = None,
-    database_url: DatabaseUrl = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
-    as_json: AsJson = False,
+    run_id: RunId, url: Url = None, database_url: DatabaseUrl = None, reason: Reason = None, as_json: AsJson = False
 ) -> None:
     """Ask a run to end. Whoever carries it out ends it as soon as it sees the request."""
+    _ask(Place(url, database_url), run_id, lambda door: door.cancel(run_id, reason), "asked to end", as_json=as_json)
+
+
+def _ask(place: Place, run_id: str, what: Callable[[Door], Awaitable[Any]], otherwise: str, *, as_json: bool) -> None:
+    """Leave something for a run and show what it says of itself then."""
 
     async def work() -> None:
         from app.commands.screen import Screen
         from app.commands.text import clean
 
-        async with open_door(Place(url, database_url)) as door:
-            answer = await door.cancel(run_id, reason)
+        async with open_door(place) as door:
+            answer = await what(door)
         screen = Screen()
         if as_json:
             screen.json(answer)
-        else:
-            screen.say(f"{clean(run_id)}: {clean(answer.get('status', 'asked to end'))}")
+            return
+        awaited = ", ".join(answer.get("waiting_on", ()))
+        status = answer.get("status", otherwise) + (f" for {awaited}" if awaited else "")
+        screen.say(f"{clean(run_id)}: {clean(status)}")
 
     carry_out(work())

@@ -128,6 +128,8 @@ def test_plan_shows_the_graph_and_its_reasons(flex: Flex, envelope: Any) -> None
         (("runs", "show", "run_none"), "run_not_found"),
         (("runs", "tail", "run_none"), "run_not_found"),
         (("runs", "cancel", "run_none"), "run_not_found"),
+        (("runs", "pause", "run_none"), "run_not_found"),
+        (("runs", "resume", "run_none"), "run_not_found"),
         (("prompts", "decide", "prm_none", "approve"), "prompt_not_found"),
         (("prompts", "decide", "prm_none"), "prompt_not_found"),
         (("prompts", "decide", "prm_none", "edit", "--answer-json", "{"), "--answer-json is not JSON"),
@@ -239,6 +241,18 @@ def test_a_cancelled_run_ends_with_its_own_code(flex: Flex, envelope: Any, serve
     assert flex("runs", "cancel", prompt["run_id"], "--reason", "enough", "--url", served).code == 0
     tail = flex("runs", "tail", prompt["run_id"], "--url", served)
     assert (tail.code, "enough" in tail.err) == (4, True)
+
+
+def test_a_run_is_held_and_goes_on(flex: Flex, envelope: Any, served: str) -> None:
+    """F6: pause and resume say what the run waits for now; who resumes what is not paused is told so."""
+    at = ("--url", served)
+    flex("run", envelope(GATED), *at)
+    (prompt,) = flex("prompts", "list", "--json").json["items"]
+    paused = flex("runs", "pause", prompt["run_id"], "--reason", "lunch", *at)
+    assert (paused.code, f"{prompt['run_id']}: waiting for hitl, paused" in paused.err) == (0, True)
+    assert flex("runs", "resume", prompt["run_id"], "--json", *at).json["waiting_on"] == ["hitl"]
+    again = flex("runs", "resume", prompt["run_id"], *at)
+    assert (again.code, "invalid_run_state" in again.err) == (2, True)
 
 
 def test_a_person_at_a_terminal_decides(envelope: Any, url: str, tmp_path: Path) -> None:
