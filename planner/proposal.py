@@ -13,7 +13,7 @@ import orjson
 
 from contracts.plan import Binding, Finding, NodeOutput, OutputBinding, PlanGraph, PlanNode
 from contracts.ports import Planned, Unplannable
-from contracts.schema import SchemaRefused, compile_schema
+from contracts.schema import compile_schema
 from contracts.wire import MAX_DEPTH, deep_place, has_nul, pointer_of
 from planner.draft import Draft, Scene, spec_of
 from planner.index import PEOPLE
@@ -61,9 +61,6 @@ def _read(said: Any, scene: Scene) -> Planned | Unplannable:
     read = read_plan(_own_words(said, scene), "")
     if isinstance(read, tuple):
         return Unplannable(read)
-    broken = [*_schemas(read), *_overlaps(read)]
-    if broken:
-        return Unplannable(tuple(broken))
     problem = pose(scene)
     plan = _contracted(_repeated(read, scene), problem)
     draft = draft_of(plan, scene, "")
@@ -123,27 +120,6 @@ def _own_node(node: Any, scene: Scene) -> Any:
     if kept.get("kind") != "ask":
         kept["fallback"] = fallback_of(scene)
     return kept
-
-
-def _schemas(plan: PlanGraph) -> Iterator[Finding]:
-    """Find schemas of outputs that cannot be used."""
-    for place, node in enumerate(plan.nodes):
-        if node.output is not None and node.output.schema_ is not None:
-            try:
-                compile_schema(node.output.schema_)
-            except SchemaRefused as refused:
-                why = refused.errors[0].message if refused.errors else refused.message
-                yield _finding("bad_schema", f"This schema cannot be used: {why}", f"/nodes/{place}/output/schema")
-
-
-def _overlaps(plan: PlanGraph) -> Iterator[Finding]:
-    """Find parts of the answer that are mapped twice: as themselves and inside another part."""
-    places = sorted(plan.output.map)
-    for inner in places:
-        outer = next((name for name in places if inner != name and inner.startswith(f"{name}/")), None)
-        if outer is not None:
-            message = f"{outer or 'The whole answer'!r} is mapped too; map the whole or its parts."
-            yield _finding("overlapping_output", message, pointer_of(["output", "map", inner]))
 
 
 def _repeated(plan: PlanGraph, scene: Scene) -> PlanGraph:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from contracts.errors import PlanInvalid
 from contracts.expressions import ExpressionRefused, compile_cel
 from contracts.plan import Binding, Edge, Finding, Goal, NodeOutput, OutputBinding, PlanGraph, PlanNode
-from contracts.wire import read_model
+from contracts.schema import SchemaRefused, compile_schema
+from contracts.wire import pointer_of, read_model
 from planner.draft import Draft, Scene, Unit, inner_of, unit_of
 from planner.fit import fit
 from planner.goals import asked_count
@@ -29,16 +30,57 @@ _DERIVED: Final = (
 
 
 def read_plan(data: Any, at: str) -> PlanGraph | tuple[Finding, ...]:
-    """Read the JSON of a plan; what the service derives itself is ignored. Broken places become findings."""
+    """Read the JSON of a plan; what the service derives itself is ignored. Broken places become findings.
+
+    Every schema in a plan that is returned can be used, and no part of its answer is mapped twice.
+    """
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if key not in _DERIVED}
     try:
-        return read_model(PlanGraph, data, PlanInvalid, at)
+        plan = read_model(PlanGraph, data, PlanInvalid, at)
     except PlanInvalid as refused:
         return tuple(
             Finding(layer="structure", code=item.code, message=item.message, pointer=item.pointer)
             for item in refused.errors
         )
+    return (*_schemas(plan, at), *_overlaps(plan, at)) or plan
+
+
+def _schemas(plan: PlanGraph, at: str) -> Iterator[Finding]:
+    """Find schemas of outputs that cannot be used, of nodes inside others too."""
+    for place, node in enumerate(plan.nodes):
+        inner = node.own.get("node")
+        output = inner.get("output") if isinstance(inner, dict) else None
+        found = [
+            ("output/schema", None if node.output is None else node.output.schema_),
+            ("node/output/schema", output.get("schema") if isinstance(output, dict) else None),
+        ]
+        for name, schema in found:
+            why = None if schema is None else _unusable(schema)
+            if why is not None:
+                yield Finding(
+                    layer="structure", code="bad_schema", message=f"This schema cannot be used: {why}",
+                    pointer=f"{at}/nodes/{place}/{name}", node_id=node.node_id,
+                )  # fmt: skip
+
+
+def _unusable(schema: Any) -> str | None:
+    try:
+        compile_schema(schema)
+    except SchemaRefused as refused:
+        return refused.errors[0].message if refused.errors else refused.message
+    return None
+
+
+def _overlaps(plan: PlanGraph, at: str) -> Iterator[Finding]:
+    """Find parts of the answer that are mapped twice: as themselves and inside another part."""
+    places = sorted(plan.output.map)
+    for inner in places:
+        outer = next((name for name in places if inner != name and inner.startswith(f"{name}/")), None)
+        if outer is not None:
+            message = f"{outer or 'The whole answer'!r} is mapped too; map the whole or its parts."
+            pointer = at + pointer_of(["output", "map", inner])
+            yield Finding(layer="structure", code="overlapping_output", message=message, pointer=pointer)
 
 
 def draft_of(plan: PlanGraph, scene: Scene, at: str) -> Draft:

@@ -91,7 +91,7 @@ def each(*changes: Change) -> Change:
 
 
 BRANCH = {"node_id": "c", "kind": "branch", "then": "b"}
-MAP = {
+MAP: dict[str, Any] = {
     "node_id": "c",
     "kind": "map",
     "over": {"from": "/inputs/list"},
@@ -120,6 +120,14 @@ ERRORS: tuple[tuple[str, str, Change], ...] = (
     ("cycle", "/workflow/plan/nodes/0", edge(**{"from": "b", "to": "a"})),
     ("unreachable", "/workflow/plan/nodes/1", edge(**{"from": "a", "to": "a"})),
     ("no_terminal", "/workflow/plan/edges", edge(**{"from": "b", "to": "a"})),
+    ("overlapping_output", "/workflow/plan/output/map/~1t", mapped(**{"/t": {"node_id": "b"}, "": {"node_id": "a"}})),
+    ("bad_schema", "/workflow/plan/nodes/0/output/schema", node(0, output={"schema": {"type": "strin"}})),
+    ("bad_schema", "/workflow/plan/nodes/0/output/schema", node(0, output={"schema": {"$ref": "https://x.example/s"}})),
+    (
+        "bad_schema",
+        "/workflow/plan/nodes/2/node/output/schema",
+        more(**{**MAP, "node": {**MAP["node"], "output": {"schema": {"required": "all"}}}}),
+    ),
     ("unmapped_output", "/workflow/plan/output/map", mapped(**{"/u": {"node_id": "b"}})),
     (
         "bad_expression",
