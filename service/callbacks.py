@@ -74,7 +74,14 @@ class Callbacks:
         waits = node is not None and node.status == NodeStatus.WAITING
         signal_id = kept.signal_id if kept is not None else await self._left(run, node_id, said)
         asked = await self._control.answer(run, signal_id, ANSWER_SECONDS if waits else 0)
-        return asked if asked.outcome in (None, "applied") else await self._overtaken(asked, node_id, said)
+        if asked.outcome == "applied" or (asked.outcome is None and await self._leads(run, node_id, signal_id)):
+            return asked
+        return await self._overtaken(asked, node_id, said)
+
+    async def _leads(self, run: RunRow, node_id: str, signal_id: int) -> bool:
+        """Say whether this is the first callback of its node that is kept: of two that came at once, one is."""
+        kept = await self._kept(run, node_id)
+        return kept is not None and kept.signal_id == signal_id
 
     async def _left(self, run: RunRow, node_id: str, said: CallbackInput) -> int:
         payload = {"node_id": node_id, "status": said.status, "output": said.output, "error": said.error, "by": BY}

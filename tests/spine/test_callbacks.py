@@ -5,6 +5,7 @@ Would have survived inngest#1433 (an event before its wait is lost) and n8n#1486
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from contracts.access import Principal
@@ -67,6 +68,20 @@ async def test_a_callback_that_comes_early_is_kept(service: Service) -> None:
     assert "run_waiting" not in shapes(frames)
     payload(frames, "complete", output="early")
     await called(service, url, status="completed", output="early")
+
+
+async def test_of_callbacks_that_come_early_at_once_one_is_kept(service: Service) -> None:
+    """J6: whoever is told that theirs is kept finds it in the output; the others are told that they came second."""
+    graph = plan(tell(), call("a", "held", "x"), wait(), edges=[edge("tell", "a"), edge("a", "w")])
+    async with service.stream(envelope(graph)) as reader:
+        url = (await reader.until("node_complete", "tell")).payload["output"]
+        await service.abilities.arrived("x").wait()
+        said = await asyncio.gather(*(post(service, url, status="completed", output=by) for by in range(12)))
+        kept = [by for by, answer in enumerate(said) if answer.status_code == 202]
+        assert len(kept) == 1, [answer.status_code for answer in said]
+        assert {answer.json().get("code") for answer in said if answer.status_code != 202} == {"node_settled"}
+        service.abilities.gate("x").set()
+        payload(await reader.rest(), "complete", output=kept[0])
 
 
 async def test_an_early_callback_outlives_its_process(database_url: str) -> None:
