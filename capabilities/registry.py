@@ -82,6 +82,8 @@ class Registry:
 
     def _missing(self, spec: CapabilitySpec) -> str | None:
         """Return the first thing that the capability requires and nobody configured."""
+        if not spec.requires:
+            return None
         return next((need for need in spec.requires if need not in self._configured), None)
 
     def _snapshot(self) -> Catalogue:

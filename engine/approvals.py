@@ -26,8 +26,9 @@ def would_run(state: RunState, step: Step) -> dict[str, Any]:
     """Return a node's bound inputs as they are now; of a node that unfolds, what it unfolds from."""
     fed = step.kind.spec.fed
     if fed is None:
-        bound = {name: bind(state, binding) for name, binding in step.node.inputs.items()}
-        return {name: value for name, value in bound.items() if value is not NOTHING}
+        return {
+            name: value for name, binding in step.node.inputs.items() if (value := bind(state, binding)) is not NOTHING
+        }
     source = getattr(step.own, fed)
     value = NOTHING if source is None else bind(state, source)
     return {} if value is NOTHING else {fed: value}

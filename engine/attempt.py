@@ -162,7 +162,7 @@ def prepare(shared: Attempt) -> Work | Report:
         ]
         if absent:
             return shared.report(Fail("input_missing", f"Required input is missing: {', '.join(sorted(absent))}."))
-    if capability is not None and not _as_approved(shared, capability):
+    if state.plan.guarded and capability is not None and not _as_approved(shared, capability):
         return shared.report(Retry("approval_stale", CHANGED), stale=True)
     proposed = _question(shared) if node.step.guards is not None else None
     shared.crash.reach("attempt.before_call")

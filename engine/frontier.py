@@ -25,7 +25,8 @@ def begin(turn: Turn) -> None:
 
 def node_ended(turn: Turn, node: NodeState) -> None:
     """Let runtime rules see what has completed, then advance what comes after it, unless a rule has it wait (F5)."""
-    if node.status is not NodeStatus.COMPLETED or rules.completed(turn, node):
+    watched = turn.state.envelope.policies.runtime and node.status is NodeStatus.COMPLETED
+    if not watched or rules.completed(turn, node):
         proceed(turn, node)
 
 
@@ -88,7 +89,7 @@ def _arrive(turn: Turn, way: Way, *, taken: bool, upstream: NodeState) -> Sequen
         return ()
     if way.to in state.live and (left == 0 or step.first_is_enough):
         turn.make_ready(open_node(turn, step))
-        return _superseded(turn, step)
+        return _superseded(turn, step) if state.plan.losers else ()
     if left == 0:
         node = open_node(turn, step)
         turn.skip(node, "upstream_skipped" if upstream.status is not NodeStatus.COMPLETED else "condition_false")

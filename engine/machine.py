@@ -70,7 +70,8 @@ class Machine:
                 turn.out.answered.append((signal.signal_id, "late"))
             return turn.out
         self._react(turn, signal)
-        self._settle_misfits(turn)
+        if turn.out.misfits:
+            self._settle_misfits(turn)
         if not turn.ended() and not isinstance(signal, Drain) and turn.out.replan is None:
             self._advance(turn)
         return turn.out
@@ -241,16 +242,18 @@ class Machine:
 
     def _advance(self, turn: Turn) -> None:
         """Dispatch what may run; when nothing can, wait, finish, or say that the run is stuck."""
-        if planning.keeps_still(turn):
+        state = turn.state
+        if state.ledger.asked is not None and planning.keeps_still(turn):
             if planning.held_back(turn):
                 self._wait(turn)
             return
-        self._begin(turn)
-        if not control.gated(turn.state):
+        if not state.nodes:
+            self._begin(turn)
+        if not state.ledger.began and not control.gated(state):
             rules.started(turn)
         self._dispatch(turn)
-        self._settle_misfits(turn)
-        state = turn.state
+        if turn.out.misfits:
+            self._settle_misfits(turn)
         if turn.ended() or state.running or turn.out.replan is not None:
             return
         if not control.gated(state):
@@ -274,18 +277,20 @@ class Machine:
         if control.gated(state) or state.ledger.asked is not None:
             return
         aside: list[str] = []
+        plan, budget = state.plan, state.envelope.policies.budget
+        limited = budget.tokens is not None or budget.cost is not None
         while state.ready and room > 0 and not turn.ended() and turn.out.replan is None:
             node = state.nodes[state.ready.popleft()]
-            if first_of.is_superseded(state, node):
+            if plan.loses and first_of.is_superseded(state, node):
                 self._pass_over(turn, node)
                 continue
-            if not holding.may_start(turn, node):
+            if (state.stops or plan.plan_gates or plan.guarded) and not holding.may_start(turn, node):
                 aside.append(node.node_id)
                 continue
             if node.step.guards == "output" and not finish.compose_final(turn):
                 state.held.append(node.node_id)
                 continue
-            if overspent(turn):
+            if limited and overspent(turn):
                 return
             turn.start(node)
             room -= 1

@@ -13,7 +13,7 @@ from contracts.plan import PlanGraph
 from engine.asking import OUTPUT_REPAIR
 from engine.offspring import birth_of
 from engine.state import NOTHING, Ledger, NodeState, RunState
-from engine.turn import Raised, Transition
+from engine.turn import Letter, Raised, Transition
 from store.rows import Birth, EventRow, MailRow, NodeRow, PlanRow, PromptRow, RunWrite
 
 
@@ -72,22 +72,25 @@ class Draft:
         self.node_ids.extend(node_id for _, node_id in transition.events)
         for node_id in transition.forgotten:
             self.changed.pop(node_id, None)
-        self.forgotten.extend(transition.forgotten)
+        self.forgotten += transition.forgotten
         self.changed.update(transition.changed)
-        self.raised.extend(transition.raised)
-        self.withdrawn.extend(transition.withdrawn)
-        self.answered.extend(transition.answered)
+        self.raised += transition.raised
+        self.withdrawn += transition.withdrawn
+        self.answered += transition.answered
         if transition.new_plan is not None:
             self.plans.append(plan_row(state.plan.graph, *transition.new_plan, transition.at_ms))
-        self.spawned.extend(birth_of(state, child, transition.at_ms) for child in transition.spawned)
-        self.mail.extend(
-            MailRow(to.run_id, state.tenant, to.kind, orjson.dumps(to.payload).decode(), transition.at_ms)
-            for to in transition.mail
-        )
+        if transition.spawned:
+            self.spawned += [birth_of(state, child, transition.at_ms) for child in transition.spawned]
+        if transition.mail:
+            self.mail += [_letter(state, to, transition.at_ms) for to in transition.mail]
 
     def addressed(self) -> list[str]:
         """Return the other runs that have something to look at once this is committed."""
         return [*(birth.run.run_id for birth in self.spawned), *(letter.run_id for letter in self.mail)]
+
+
+def _letter(state: RunState, to: Letter, at_ms: int) -> MailRow:
+    return MailRow(to.run_id, state.tenant, to.kind, orjson.dumps(to.payload).decode(), at_ms)
 
 
 def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | None) -> RunWrite:

@@ -154,16 +154,20 @@ class Walker:
         draft = self._draft = self._draft or Draft(transition.before_seq)
         draft.add(self.state, transition)
         ahead = [node_id for node_id in transition.dispatch if self._is_free(node_id)]
-        self._then.ahead.extend(ahead)
+        if ahead:
+            self._then.ahead.extend(ahead)
+            self._deltas.hold(ahead)
         if len(ahead) < len(transition.dispatch):
             self._then.later.extend(self._starts([node_id for node_id in transition.dispatch if node_id not in ahead]))
-        self._then = self._then._replace(replan=transition.replan or self._then.replan)
-        self._deltas.hold(ahead)
+        if transition.replan is not None:
+            self._then = self._then._replace(replan=transition.replan)
         if release or self._releasing or not ahead or self._then.later or self._then.replan is not None:
             self._flush(release=release)
         elif self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._flush)
-        self._act(self._starts(ahead))
+        if ahead and not self._gone and not self.holding and self.shell.lease_holds():
+            for node_id in ahead:
+                self._launch(node_id)
 
     def _flush(self, *, release: bool = False) -> None:
         """Hand what has gathered to the journal."""

@@ -18,6 +18,7 @@ Construct = sa.Select[Any] | sa.sql.dml.UpdateBase | sa.TextClause
 
 SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
 POSTGRESQL: Final[Dialect] = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+DIALECTS: Final[Mapping[str, Dialect]] = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
 
 
 def text(name: str) -> sa.BindParameter[str]:
@@ -54,15 +55,27 @@ class Compiled:
 
 
 class Statement:
-    """One construct in both dialects.
+    """One construct in both dialects, ``sqlite`` and ``postgresql``: each compiled when it is first used.
 
+    Hundreds of statements would else be compiled at every start, most of them for the other database.
     A construct that differs by dialect is given as a function of the dialect's name (``sqlite``, ``postgresql``); the
     function lives in ``store/dialect.py`` with its why.
     """
 
-    __slots__ = ("postgresql", "sqlite")
+    __slots__ = ("_construct", "postgresql", "sqlite")
+
+    postgresql: Compiled
+    sqlite: Compiled
 
     def __init__(self, construct: Construct | Callable[[str], Construct]) -> None:
-        of = construct if callable(construct) else lambda _name: construct
-        self.sqlite: Final = Compiled(of("sqlite"), SQLITE)
-        self.postgresql: Final = Compiled(of("postgresql"), POSTGRESQL)
+        self._construct: Final = construct
+
+    def __getattr__(self, name: str) -> Compiled:
+        """Compile for a dialect; Python asks only while the slot is empty."""
+        dialect = DIALECTS.get(name)
+        if dialect is None:
+            raise AttributeError(name)
+        construct = self._construct
+        compiled = Compiled(construct(name) if callable(construct) else construct, dialect)
+        setattr(self, name, compiled)
+        return compiled

@@ -1,12 +1,15 @@
 """Units, readers and statements: commit, rollback, who may come between, and what an outage looks like."""
 
 import asyncio
+import importlib
+import pkgutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+import store
 from contracts.errors import StoreUnavailable
 from store import prompts, runs, workers
 from store.connect import Database
@@ -173,3 +176,15 @@ async def test_only_the_prompt_rows_are_locked_by_deciding(database: Database, j
     settled = await prompts.get(database, TENANT, asked.prompt_id)
     assert settled is not None
     assert settled.status == "settled"
+
+
+def test_every_statement_compiles_for_both_databases() -> None:
+    """A statement is compiled when it is first used; one that cannot be must not wait for that."""
+    found = 0
+    for module in pkgutil.iter_modules(store.__path__):
+        for value in vars(importlib.import_module(f"store.{module.name}")).values():
+            if isinstance(value, Statement):
+                found += 1
+                assert value.sqlite.sql
+                assert value.postgresql.sql
+    assert found > 100
