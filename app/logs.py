@@ -38,7 +38,9 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
 def _last(as_json: bool, out: TextIO) -> list[Processor]:
     if as_json:
         return [structlog.processors.format_exc_info, _render_json]
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    # Rich tracebacks show every local variable: of a run in memory that takes seconds, and everything waits for it.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
 
 
 def _render_json(_logger: WrappedLogger, _name: str, event: EventDict) -> str:

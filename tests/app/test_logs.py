@@ -42,10 +42,10 @@ ENVELOPE: dict[str, Any] = {
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
+    stream, before = io.StringIO(), structlog.get_config()
     configure("info", "json", stream)
     yield stream
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 async def test_every_line_of_an_attempt_carries_its_ids(sqlite_url: str, tmp_path: Path, log: io.StringIO) -> None:
@@ -62,3 +62,17 @@ async def test_every_line_of_an_attempt_carries_its_ids(sqlite_url: str, tmp_pat
     assert "secret plumbing" in lines["capability_raised"]["exception"]
     assert lines["attempt_failed"]["status"] == "failed"
     assert (lines["run_ended"]["run_id"], lines["run_ended"]["status"]) == (run_id, "failed")
+
+
+def test_a_terminal_sees_where_it_broke_and_no_local_variables(log: io.StringIO) -> None:
+    """F14: whatever a failed function held is not printed; rendering it would hold everything up for seconds."""
+    configure("info", "console", log)
+    secret = "held by a function"
+    try:
+        raise RuntimeError("broke")
+    except RuntimeError:
+        structlog.get_logger("mine").exception("it_broke")
+    said = log.getvalue()
+    assert "Traceback (most recent call last)" in said
+    assert "RuntimeError: broke" in said
+    assert secret not in said
