@@ -8,6 +8,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PYTHON ?= python3
+# Tests wait more than they compute: for leases, for processes that start, for databases.
+TEST_PROCESSES ?= 3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # pip warns when root installs, even into an environment of its own.
@@ -23,7 +25,7 @@ run: .venv/.stamp-run ## Start the service on SQLite and drive one run to its va
 
 test: check tests/model/node_modules/.stamp ## check, then every test on real SQLite and PostgreSQL, with coverage
 	@mkdir -p .reports
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:.reports/coverage.json \
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term --cov-report=json:.reports/coverage.json \
 		--junit-xml=.reports/junit.xml $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.house.rooms .reports/coverage.json
 

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import structlog
 
 from tests.postgres import PostgresServer, postgres_server
 
 BACKENDS = ("sqlite", "postgres")
 TEMPLATE = "flex_template"
+
+
+# Before logs are configured structlog shows tracebacks with every local variable, which takes seconds (app/logs.py).
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 # --- nothing is skipped ---
@@ -50,6 +60,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     count = _skipped(config)
     if config.getoption("no_skips") and count:
         terminalreporter.write_line(f"FAILED: {count} skipped, and --no-skips (or CI) allows none", red=True)
+
+
+# --- what is measured ---
+
+UNMEASURED = ("chaos", "durability", "simulation")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure the coverage of each statement once: tracing more than doubles the time of a test.
+
+    The second database runs the same statements outside the store, and what crashes runs those of everything else.
+    """
+    for item in items:
+        suite = item.path.relative_to(Path(__file__).parent).parts[0]
+        case = getattr(item, "callspec", None)
+        again = case is not None and "postgres" in case.params.values() and suite != "store"
+        if again or suite in UNMEASURED:
+            item.add_marker(pytest.mark.no_cover)
 
 
 # --- databases ---

@@ -34,7 +34,9 @@ Flex = Callable[..., Ended]
 
 
 def environment(database_url: str, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEX_") and name != "COLUMNS"}
+    # Coverage is measured on SQLite (tests/conftest.py).
+    ours = ("FLEX_", "COLUMNS", *(("COVERAGE_",) if database_url.startswith("postgresql") else ()))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONPATH": str(ROOT), "FLEX_DATABASE_URL": database_url, **more}
 
 

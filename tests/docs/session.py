@@ -52,7 +52,8 @@ class Session:
     @property
     def environment(self) -> Mapping[str, str]:
         """Return an environment without settings of ours."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEX_", "MAKE", "MFLAGS"))}
+        ours = ("FLEX_", "COVERAGE_", "MAKE", "MFLAGS")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return {**kept, "PYTHONPATH": str(ROOT), "FLEX_LOG_FORMAT": "json", **self.variables}
 
     def do(self, block: Block) -> None:

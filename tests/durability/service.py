@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Self
 
 import httpx2
 
+from tests.durability.nursery import Process, nursery
 from tests.durability.waiting import until
 from tests.postgres import free_port
 
@@ -34,7 +34,7 @@ class World:
         (self.gates / name).touch()
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEX_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEX_", "COVERAGE_"))}
         return {
             **kept,
             "PYTHONPATH": str(ROOT),
@@ -55,7 +55,7 @@ class Service:
     def __init__(self, world: World, **env: str) -> None:
         self.world, self.port, self._env = world, free_port(), env
         self.base = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.log = world.place / f"service-{self.port}.log"
 
     @property
@@ -67,15 +67,8 @@ class Service:
         """Start the process; returns at once."""
         assert self._process is None or self._process.poll() is not None, "it still runs"
         armed = {} if crash_at is None else {"FLEX_CRASH_AT": crash_at}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                env=self.world.environment(**self._env, **armed),
-                cwd=self.world.place,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        env = self.world.environment(**self._env, **armed)
+        self._process = nursery().start(self._command(), env=env, cwd=self.world.place, log=self.log)
 
     def _command(self) -> list[str]:
         return [*FLEX, "serve", "--port", str(self.port), "--capabilities", str(STEPS)]

@@ -22,7 +22,8 @@ SECONDS = 80
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEX_") and name != "KEEP"}
+    ours = ("FLEX_", "COVERAGE_", "KEEP")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", **more}
 
 
@@ -80,7 +81,9 @@ def test_make_run_ends_with_the_validated_output(tmp_path: Path) -> None:
 def test_keep_leaves_the_service_until_it_is_interrupted(tmp_path: Path) -> None:
     """P5: KEEP=1 stays up, says where, and goes down in good order."""
     env = environment(TMPDIR=str(tmp_path), KEEP="1")
-    kept = started(sys.executable, str(EXAMPLES / "run_main.py"), cwd=tmp_path, env=env)
+    # Whoever starts the tests in the background of a shell has Ctrl-C ignored, and so would this process.
+    heeding = ("env", "--default-signal=INT")
+    kept = started(*heeding, sys.executable, str(EXAMPLES / "run_main.py"), cwd=tmp_path, env=env)
     assert kept.stdout is not None
     said = ""
     for line in kept.stdout:

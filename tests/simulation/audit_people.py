@@ -10,6 +10,8 @@ import orjson
 from tests.simulation.evidence import Evidence, Json, Record, RunEvidence, at_ms
 
 TIMER = "system:timeout"
+ASIDE = ("policy_triggered", "log")
+"""frames of a node that say what a rule did, not what became of the node"""
 
 
 def check(evidence: Evidence) -> Iterator[str]:
@@ -70,7 +72,7 @@ def _acted(run: RunEvidence) -> Iterator[str]:
         if decision is None or frame["payload"]["prompt_id"] not in run.prompts:
             continue
         prompt = run.prompts[frame["payload"]["prompt_id"]]
-        after = [other for other in run.frames[place + 1 :] if other["type"] != "policy_triggered"]
+        after = [other for other in run.frames[place + 1 :] if other["type"] not in ASIDE]
         later = [other for other in after if other["node_id"] == frame["node_id"]]
         then, last = later[0] if later else None, run.frames[-1]
         action = decision["action"]

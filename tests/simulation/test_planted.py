@@ -175,7 +175,7 @@ def early(scenario: Scenario) -> Scenario:
 Scene = Callable[[Scenario], Scenario]
 PLANTED: tuple[tuple[Plant, int, Scene], ...] = (
     (no_fence, 60, sleepy),
-    (fence_without_epoch, 60, sleepy),
+    (fence_without_epoch, 200, sleepy),
     (speak_before_the_commit, 60, sleepy),
     (release_without_a_look, 400, drawn),
     (repeat_after_a_crash, 60, drawn),
