@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -42,8 +43,15 @@ def _port(process: subprocess.Popen[bytes]) -> int:
         said.append(line)
         found = _SERVING.search(line)
         if found:
+            # A pipe that nobody reads is full after some hundred lines, and whoever writes to it stands still.
+            Thread(target=_drain, args=(process,), daemon=True).start()
             return int(found[1])
     raise RuntimeError(b"".join(said).decode(errors="replace"))
+
+
+def _drain(process: subprocess.Popen[bytes]) -> None:
+    for _ in process.stdout or ():
+        pass
 
 
 class Client:
