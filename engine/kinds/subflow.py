@@ -28,7 +28,7 @@ class SubflowFields(Wire):
     @classmethod
     def _stored(cls, value: str | None) -> str | None:
         if value is not None:
-            raise PydanticCustomError("unsupported", "A stored flow is named where a run is submitted or a flow is saved; here give its plan.")
+            raise PydanticCustomError("unsupported", "Stored flows are named where a run is submitted; give the plan.")
         return value
 
     @model_validator(mode="after")
