@@ -144,8 +144,9 @@ async def test_a_condition_that_cannot_be_read_fails_the_loop(service: Service) 
 async def test_rounds_may_wait(service: Service) -> None:
     """F6, H1: a delay or a callback per round; nothing is held meanwhile."""
     for inner in (
-        {"kind": "delay", "seconds": 0.01},
-        {"kind": "wait", "timeout_seconds": 0.01, "on_timeout": "continue"},
+        # Long enough that it is not over before it is waited for, on a machine that is busy.
+        {"kind": "delay", "seconds": 0.3},
+        {"kind": "wait", "timeout_seconds": 0.3, "on_timeout": "continue"},
     ):
         frames = await service.run(envelope(plan(loop(inner, until="nodes.l.iteration == 2"))))
         assert shapes(frames).count("run_waiting") == shapes(frames).count("run_resumed") == 2
