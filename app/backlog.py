@@ -12,10 +12,12 @@ from store.runs import backlog
 
 _log = structlog.get_logger(__name__)
 LOOK_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+"""between two looks while nothing waits: an idle service is to cost next to nothing"""
 
 
 class Backlog:
-    """Looks twice a second, so that asking costs nothing; the count stops one past the limit."""
+    """Looks twice a second while runs wait, so that asking costs nothing; the count stops one past the limit."""
 
     def __init__(self, database: Database, limit: int) -> None:
         """Refuse once more than ``limit`` runs wait."""
@@ -37,4 +39,4 @@ class Backlog:
         """Keep looking until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if self.size else IDLE_SECONDS)

@@ -22,6 +22,7 @@ _log = structlog.get_logger("flex.audit")
 
 BATCH: Final = 100
 LOOK_SECONDS: Final = 1.0
+IDLE_LOOKS: Final = 5
 
 
 class Sealer:
@@ -51,15 +52,16 @@ class Sealer:
             await asyncio.sleep(0)
 
     async def run(self, look_seconds: float = LOOK_SECONDS) -> None:
-        """Look every ``look_seconds`` until cancelled; what goes wrong is tried again at the next look."""
+        """Look every ``look_seconds`` until cancelled, less often while nothing is to do; what fails is tried again."""
         while True:
+            busy = True
             try:
-                await self.tick()
+                busy = await self.tick() > 0
             except StoreUnavailable as error:
                 _log.warning("sealing_failed", error=error.message)
             except Exception:  # noqa: BLE001  # one broken look must not end all sealing; the log has it
                 _log.exception("sealing_broke")
-            await asyncio.sleep(look_seconds)
+            await asyncio.sleep(look_seconds if busy else IDLE_LOOKS * look_seconds)
 
     async def _seal(self, tenant: str) -> int:
         """Seal one batch; 0: nothing waits, or another process is sealing this tenant."""
