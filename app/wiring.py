@@ -51,6 +51,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.flows import Flows
 from service.handing import Handing
 from service.intake import admit
 from service.lineage import Lineages
@@ -62,6 +63,7 @@ from service.retention import Retention
 from service.review import Reviews
 from service.runs import Runs
 from service.streams import Streams
+from service.verdicts import Verdicts
 from store.connect import Database
 from store.journal import Journal
 from store.keys import signing_key
@@ -261,6 +263,7 @@ def _doors(
         plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting),
         capabilities=Capabilities(shell.directory),
         registrations=registrations,
+        flows=Flows(database, clock, shell.ids, Verdicts(shell.planner, database)),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),

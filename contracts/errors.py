@@ -160,6 +160,18 @@ class PolicyNotFound(NotFound):
     code = "policy_not_found"
 
 
+class FlowNotFound(NotFound):
+    """There is no such flow."""
+
+    code = "flow_not_found"
+
+
+class FlowVersionNotFound(NotFound):
+    """The flow has no such version."""
+
+    code = "flow_version_not_found"
+
+
 class CapabilityNotFound(NotFound):
     """No such capability is registered here; register it (again)."""
 
@@ -250,6 +262,18 @@ class TooManyDelegations(Conflict):
     code = "too_many_delegations"
 
 
+class StaleRevision(Conflict):
+    """It was changed since you read it; read it again."""
+
+    code = "stale_revision"
+
+
+class FlowInUse(Conflict):
+    """Other flows run this one."""
+
+    code = "flow_in_use"
+
+
 class CapabilityConflict(Conflict):
     """This id and version is taken by another declaration; give it another version, or delete the other one."""
 
@@ -292,6 +316,12 @@ class RunPruned(FlexError):
     status, code, title = 410, "run_pruned", "Gone"
 
 
+class RevisionRequired(FlexError):
+    """Say in If-Match which revision you have read."""
+
+    status, code, title = 428, "revision_required", "Revision required"
+
+
 class TooLarge(FlexError):
     """The body is larger than this service takes."""
 
@@ -320,6 +350,12 @@ class PlanInvalid(Unprocessable):
     """The plan breaks its rules."""
 
     code, title = "plan_invalid", "Plan refused"
+
+
+class FlowInvalid(Unprocessable):
+    """The flow cannot be used like this."""
+
+    code, title = "flow_invalid", "Flow refused"
 
 
 class RegistrationInvalid(Unprocessable):

@@ -17,6 +17,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
 from service.plans import Plans
@@ -165,6 +166,7 @@ class Doors:
     plans: Plans
     capabilities: Capabilities
     registrations: RegistrationsDoor
+    flows: Flows
     reviews: Reviews
     audit: Audit
     retention: Retention

@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import spec
+from routes import flow_shapes, spec
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -277,6 +277,7 @@ def component_schemas() -> dict[str, Schema]:
         PlanEditInput,
         CallbackInput,
         RetentionInput,
+        *flow_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -289,6 +290,7 @@ def component_schemas() -> dict[str, Schema]:
     found["PromptDetail"] = _with_form(found["Prompt"])
     found.update(_frames())
     found.update(RENDERED)
+    found.update({name: dict(schema) for name, schema in flow_shapes.RENDERED.items()})
     return found
 
 

@@ -13,6 +13,7 @@ from contracts.errors import Forbidden
 
 _RUNNERS: Final = frozenset({"operator", "admin"})
 _EDITORS: Final = _RUNNERS | {"builder"}
+_BUILDERS: Final = frozenset({"builder", "admin"})
 
 
 def may_control(principal: Principal, requester: str) -> bool:
@@ -37,6 +38,12 @@ def may_withdraw(principal: Principal, requester: str) -> bool:
 def may_audit(principal: Principal) -> bool:
     """Return whether a caller may read audit records: an admin or an operator."""
     return bool(principal.roles & _RUNNERS)
+
+
+def check_build(principal: Principal) -> None:
+    """Raise Forbidden (403) unless the caller is a builder or an admin: who may write what others run."""
+    if not principal.roles & _BUILDERS:
+        raise Forbidden("Only a builder or an admin may write flows and templates.")
 
 
 def check_control(principal: Principal, requester: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.worker import Worker
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
+from service.resolving import resolve
 from service.support import refuse_undecidable
 from store import idempotency, runs
 
@@ -53,7 +54,10 @@ class Runs:
             known = await self._known(principal, key, fingerprint)
             if known is not None:
                 return known
-        admitted = admit(body, self._shell.directory, models=self._shell.drafting.model is not None)
+        resolved = await resolve(self._shell.database, principal, body)
+        admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
+        if resolved.workflow is not None:
+            admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
         refuse_undecidable(admitted.envelope, principal.subject)
         order = self._order(admitted, principal, key, fingerprint, correlation_id)

@@ -34,46 +34,48 @@ def _one_of(column: str, values: Iterable[str], name: str = "status") -> sa.Chec
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})", name=name)
 
 
-def _text(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+def text_column(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+    """Return a column of text."""
     given = None if default is None else sa.text(f"'{default}'")
     return sa.Column(name, sa.Text, nullable=null, primary_key=key, server_default=given)
 
 
-def _number(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+def number_column(name: str, *, null: bool = False, key: bool = False, default: str | None = None) -> sa.Column[Any]:
+    """Return a column of whole numbers of 64 bits."""
     return sa.Column(name, sa.BigInteger, nullable=null, primary_key=key, autoincrement=False, server_default=default)
 
 
 runs: Final = sa.Table(
     "runs",
     metadata,
-    _text("run_id", key=True),
-    _text("tenant"),
-    _text("principal"),
-    _text("status"),
-    _text("waiting_on_json"),
-    _text("worker", null=True),
-    _number("epoch"),
-    _number("last_seq"),
-    _number("inbox"),
-    _number("seen"),
-    _number("wake_at", null=True),
-    _number("plan_version"),
-    _text("plan_hash", null=True),
-    _text("correlation_id"),
-    _text("objective"),
-    _text("contract_hash"),
-    _text("ledger_json"),
-    _number("created_at"),
-    _number("started_at", null=True),
-    _number("ended_at", null=True),
+    text_column("run_id", key=True),
+    text_column("tenant"),
+    text_column("principal"),
+    text_column("status"),
+    text_column("waiting_on_json"),
+    text_column("worker", null=True),
+    number_column("epoch"),
+    number_column("last_seq"),
+    number_column("inbox"),
+    number_column("seen"),
+    number_column("wake_at", null=True),
+    number_column("plan_version"),
+    text_column("plan_hash", null=True),
+    text_column("correlation_id"),
+    text_column("objective"),
+    text_column("contract_hash"),
+    text_column("ledger_json"),
+    number_column("created_at"),
+    number_column("started_at", null=True),
+    number_column("ended_at", null=True),
     # Written once, at birth: the tree it belongs to, the node it is a child of, what it is a fork of, its start.
-    _text("root_run_id", null=True),
-    _text("parent_run_id", null=True),
-    _text("parent_node_id", null=True),
-    _number("parent_generation", default="0"),
-    _text("origin_run_id", null=True),
-    _text("origin_node_id", null=True),
-    _number("start_at", null=True),
+    text_column("root_run_id", null=True),
+    text_column("parent_run_id", null=True),
+    text_column("parent_node_id", null=True),
+    number_column("parent_generation", default="0"),
+    text_column("origin_run_id", null=True),
+    text_column("origin_node_id", null=True),
+    number_column("start_at", null=True),
     _one_of("status", RunStatus),
     # An ended run has no owner and no timer, so the two partial indexes below hold live runs only.
     sa.CheckConstraint(
@@ -125,29 +127,29 @@ sa.Index(
     postgresql_where=sa.text("ended_at IS NOT NULL AND parent_run_id IS NULL"),
 )
 
-envelopes: Final = sa.Table("envelopes", metadata, _text("run_id", key=True), _text("envelope_json"))
+envelopes: Final = sa.Table("envelopes", metadata, text_column("run_id", key=True), text_column("envelope_json"))
 
 plans: Final = sa.Table(
     "plans",
     metadata,
-    _text("tenant", key=True),
+    text_column("tenant", key=True),
     # SHA-256 of the text below. Not the plan's own hash: that covers what runs, and two plans that run alike may differ
     # in their rationale, estimate and findings.
-    _text("document", key=True),
-    _text("plan_json"),
+    text_column("document", key=True),
+    text_column("plan_json"),
 )
 
 run_plans: Final = sa.Table(
     "run_plans",
     metadata,
-    _text("run_id", key=True),
-    _number("version", key=True),
-    _text("tenant"),
-    _text("plan_hash"),
-    _text("document"),
-    _text("author"),
-    _text("reason"),
-    _number("created_at"),
+    text_column("run_id", key=True),
+    number_column("version", key=True),
+    text_column("tenant"),
+    text_column("plan_hash"),
+    text_column("document"),
+    text_column("author"),
+    text_column("reason"),
+    number_column("created_at"),
     sqlite_with_rowid=False,
 )
 # Retention asks whether a plan is still somebody's.
@@ -156,20 +158,20 @@ sa.Index("ix_run_plans_document", run_plans.c.document)
 nodes: Final = sa.Table(
     "nodes",
     metadata,
-    _text("run_id", key=True),
-    _text("node_id", key=True),
-    _text("kind"),
-    _text("status"),
-    _number("attempt"),
-    _number("generation"),
-    _number("started_at", null=True),
-    _number("ended_at", null=True),
-    _number("wake_at", null=True),
-    _text("inputs_json", null=True),
-    _text("output_json", null=True),
-    _text("error_json", null=True),
-    _text("history_json", null=True),
-    _text("state_json", null=True),
+    text_column("run_id", key=True),
+    text_column("node_id", key=True),
+    text_column("kind"),
+    text_column("status"),
+    number_column("attempt"),
+    number_column("generation"),
+    number_column("started_at", null=True),
+    number_column("ended_at", null=True),
+    number_column("wake_at", null=True),
+    text_column("inputs_json", null=True),
+    text_column("output_json", null=True),
+    text_column("error_json", null=True),
+    text_column("history_json", null=True),
+    text_column("state_json", null=True),
     _one_of("status", set(NodeStatus) - {NodeStatus.PENDING}),
     postgresql_with={"fillfactor": "70"},
     sqlite_with_rowid=False,
@@ -178,10 +180,10 @@ nodes: Final = sa.Table(
 events: Final = sa.Table(
     "events",
     metadata,
-    _text("run_id", key=True),
-    _number("seq", key=True),
-    _text("type"),
-    _text("node_id", null=True),
+    text_column("run_id", key=True),
+    number_column("seq", key=True),
+    text_column("type"),
+    text_column("node_id", null=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -189,32 +191,32 @@ events: Final = sa.Table(
 prompts: Final = sa.Table(
     "prompts",
     metadata,
-    _text("prompt_id", key=True),
-    _text("run_id"),
-    _text("tenant"),
-    _text("node_id", null=True),
-    _text("kind"),
-    _text("status"),
-    _text("question"),
-    _text("proposed_json"),
-    _text("answer_schema_json"),
-    _text("actions_json"),
-    _text("assignees_json"),
-    _number("quorum"),
-    _text("policy_id", null=True),
-    _number("plan_version"),
-    _text("bound_hash"),
-    _text("on_timeout"),
-    _number("created_at"),
-    _number("due_at", null=True),
-    _text("claimed_by", null=True),
-    _number("settled_at", null=True),
-    _text("decision_json", null=True),
-    _text("policy_json", default="{}"),
-    _text("requester", default=""),
-    _number("level", default="0"),
-    _number("notify_at", null=True),
-    _text("delegations_json", default="[]"),
+    text_column("prompt_id", key=True),
+    text_column("run_id"),
+    text_column("tenant"),
+    text_column("node_id", null=True),
+    text_column("kind"),
+    text_column("status"),
+    text_column("question"),
+    text_column("proposed_json"),
+    text_column("answer_schema_json"),
+    text_column("actions_json"),
+    text_column("assignees_json"),
+    number_column("quorum"),
+    text_column("policy_id", null=True),
+    number_column("plan_version"),
+    text_column("bound_hash"),
+    text_column("on_timeout"),
+    number_column("created_at"),
+    number_column("due_at", null=True),
+    text_column("claimed_by", null=True),
+    number_column("settled_at", null=True),
+    text_column("decision_json", null=True),
+    text_column("policy_json", default="{}"),
+    text_column("requester", default=""),
+    number_column("level", default="0"),
+    number_column("notify_at", null=True),
+    text_column("delegations_json", default="[]"),
     _one_of("status", PromptStatus),
 )
 sa.Index("ix_prompts_page", prompts.c.tenant, prompts.c.status, prompts.c.created_at, prompts.c.prompt_id)
@@ -236,16 +238,16 @@ sa.Index(
 decisions: Final = sa.Table(
     "decisions",
     metadata,
-    _text("decision_id", key=True),
-    _text("prompt_id"),
-    _text("run_id"),
-    _text("tenant"),
-    _text("action"),
-    _text("answer_json", null=True),
-    _text("comment", null=True),
-    _text("decided_by"),
-    _number("decided_at"),
-    _text("channel"),
+    text_column("decision_id", key=True),
+    text_column("prompt_id"),
+    text_column("run_id"),
+    text_column("tenant"),
+    text_column("action"),
+    text_column("answer_json", null=True),
+    text_column("comment", null=True),
+    text_column("decided_by"),
+    number_column("decided_at"),
+    text_column("channel"),
     sa.Column("winning", sa.Boolean(create_constraint=False), nullable=False),
 )
 # One voice per person and one winner per prompt, whatever the code above does (H4).
@@ -261,13 +263,13 @@ sa.Index(
 signals: Final = sa.Table(
     "signals",
     metadata,
-    _text("run_id", key=True),
+    text_column("run_id", key=True),
     # The inbox number it got: per run, gap-free, in commit order.
-    _number("signal_id", key=True),
-    _text("kind"),
-    _text("payload_json"),
-    _number("created_at"),
-    _text("outcome", null=True),
+    number_column("signal_id", key=True),
+    text_column("kind"),
+    text_column("payload_json"),
+    number_column("created_at"),
+    text_column("outcome", null=True),
     _one_of("outcome", SIGNAL_OUTCOMES, name="outcome"),
     sqlite_with_rowid=False,
 )
@@ -282,57 +284,59 @@ sa.Index(
 workers: Final = sa.Table(
     "workers",
     metadata,
-    _text("worker_id", key=True),
-    _number("beat"),
-    _number("beat_at"),
-    _text("info_json"),
+    text_column("worker_id", key=True),
+    number_column("beat"),
+    number_column("beat_at"),
+    text_column("info_json"),
 )
 
 idempotency_keys: Final = sa.Table(
     "idempotency_keys",
     metadata,
-    _text("tenant", key=True),
-    _text("principal", key=True),
-    _text("key", key=True),
-    _text("fingerprint"),
-    _text("run_id"),
-    _number("expires_at"),
+    text_column("tenant", key=True),
+    text_column("principal", key=True),
+    text_column("key", key=True),
+    text_column("fingerprint"),
+    text_column("run_id"),
+    number_column("expires_at"),
 )
 sa.Index("ix_idempotency_keys_expiry", idempotency_keys.c.expires_at)
 
 registrations: Final = sa.Table(
     "registrations",
     metadata,
-    _text("tenant", key=True),
-    _text("capability_id", key=True),
-    _text("version", key=True),
-    _text("created_by"),
-    _number("created_at"),
-    _number("beats"),
-    _number("beat_at"),
+    text_column("tenant", key=True),
+    text_column("capability_id", key=True),
+    text_column("version", key=True),
+    text_column("created_by"),
+    number_column("created_at"),
+    number_column("beats"),
+    number_column("beat_at"),
     # Last, so that reading the columns before it does not touch the pages that a long text spills over to.
-    _text("declaration_json"),
+    text_column("declaration_json"),
 )
 
 # One row per tenant, written with every registration and deletion: its lock settles who comes first, and the others
 # notice by its number that something changed, deletions too.
-registration_changes: Final = sa.Table("registration_changes", metadata, _text("tenant", key=True), _number("changes"))
+registration_changes: Final = sa.Table(
+    "registration_changes", metadata, text_column("tenant", key=True), number_column("changes")
+)
 
 # Who did what to prompts and runs (H9). A record is written with what it records; a sealer numbers and chains it later.
 audit_records: Final = sa.Table(
     "audit_records",
     metadata,
-    _text("record_id", key=True),
-    _text("tenant"),
-    _number("at"),
-    _text("kind"),
-    _text("actor"),
-    _text("run_id", null=True),
-    _text("prompt_id", null=True),
-    _text("body_json"),
-    _number("seq", null=True),
-    _text("previous", null=True),
-    _text("hash", null=True),
+    text_column("record_id", key=True),
+    text_column("tenant"),
+    number_column("at"),
+    text_column("kind"),
+    text_column("actor"),
+    text_column("run_id", null=True),
+    text_column("prompt_id", null=True),
+    text_column("body_json"),
+    number_column("seq", null=True),
+    text_column("previous", null=True),
+    text_column("hash", null=True),
 )
 sa.Index(
     "ux_audit_records_chain",
@@ -374,42 +378,42 @@ sa.Index("ix_audit_records_page", audit_records.c.tenant, audit_records.c.at, au
 audit_heads: Final = sa.Table(
     "audit_heads",
     metadata,
-    _text("tenant", key=True),
-    _number("seq"),
-    _text("hash"),
+    text_column("tenant", key=True),
+    number_column("seq"),
+    text_column("hash"),
 )
 
 # What is left of a chain's beginning when its records were pruned: the chain goes on from here.
 audit_checkpoints: Final = sa.Table(
     "audit_checkpoints",
     metadata,
-    _text("tenant", key=True),
-    _number("seq", key=True),
-    _text("hash"),
-    _number("at"),
+    text_column("tenant", key=True),
+    number_column("seq", key=True),
+    text_column("hash"),
+    number_column("at"),
 )
 
 retention_policies: Final = sa.Table(
     "retention_policies",
     metadata,
-    _text("tenant", key=True),
-    _number("runs_days", null=True),
-    _number("audit_days", null=True),
-    _text("updated_by"),
-    _number("updated_at"),
+    text_column("tenant", key=True),
+    number_column("runs_days", null=True),
+    number_column("audit_days", null=True),
+    text_column("updated_by"),
+    number_column("updated_at"),
 )
 
 # What is left of a pruned run: its history summary. Written before anything of it is deleted.
 tombstones: Final = sa.Table(
     "tombstones",
     metadata,
-    _text("run_id", key=True),
-    _text("tenant"),
-    _number("created_at"),
-    _number("pruned_at"),
+    text_column("run_id", key=True),
+    text_column("tenant"),
+    number_column("created_at"),
+    number_column("pruned_at"),
     # Set once nothing but this row is left.
-    _number("emptied_at", null=True),
-    _text("summary_json"),
+    number_column("emptied_at", null=True),
+    text_column("summary_json"),
 )
 sa.Index("ix_tombstones_page", tombstones.c.tenant, tombstones.c.created_at, tombstones.c.run_id)
 sa.Index("ix_tombstones_pruned", tombstones.c.tenant, tombstones.c.pruned_at)
@@ -422,28 +426,30 @@ sa.Index(
 
 # Which pruned run a prompt was of, for links that are older than what they lead to.
 pruned_prompts: Final = sa.Table(
-    "pruned_prompts", metadata, _text("prompt_id", key=True), _text("run_id"), sqlite_with_rowid=False
+    "pruned_prompts", metadata, text_column("prompt_id", key=True), text_column("run_id"), sqlite_with_rowid=False
 )
 sa.Index("ix_pruned_prompts_run", pruned_prompts.c.run_id)
 
 # Work that one process at a time should do; nothing breaks when two do it.
-leases: Final = sa.Table("leases", metadata, _text("name", key=True), _text("holder"), _number("until"))
+leases: Final = sa.Table(
+    "leases", metadata, text_column("name", key=True), text_column("holder"), number_column("until")
+)
 
 # One row per message to one address; sent at least once, by whoever takes it.
 notifications: Final = sa.Table(
     "notifications",
     metadata,
-    _text("notification_id", key=True),
-    _text("tenant"),
-    _text("prompt_id"),
-    _text("run_id"),
-    _text("kind"),
-    _text("recipient"),
-    _number("created_at"),
-    _number("wake_at", null=True),
-    _number("attempts"),
-    _number("sent_at", null=True),
-    _text("error", null=True),
+    text_column("notification_id", key=True),
+    text_column("tenant"),
+    text_column("prompt_id"),
+    text_column("run_id"),
+    text_column("kind"),
+    text_column("recipient"),
+    number_column("created_at"),
+    number_column("wake_at", null=True),
+    number_column("attempts"),
+    number_column("sent_at", null=True),
+    text_column("error", null=True),
 )
 sa.Index(
     "ix_notifications_due",
@@ -463,19 +469,19 @@ sa.Index(
 review_links: Final = sa.Table(
     "review_links",
     metadata,
-    _text("link_id", key=True),
-    _text("tenant"),
-    _text("prompt_id"),
-    _text("subject"),
-    _text("roles_json"),
-    _text("groups_json"),
-    _number("expires_at"),
-    _number("used_at", null=True),
+    text_column("link_id", key=True),
+    text_column("tenant"),
+    text_column("prompt_id"),
+    text_column("subject"),
+    text_column("roles_json"),
+    text_column("groups_json"),
+    number_column("expires_at"),
+    number_column("used_at", null=True),
 )
 sa.Index("ix_review_links_prompt", review_links.c.prompt_id)
 
 signing_keys: Final = sa.Table(
-    "signing_keys", metadata, _text("purpose", key=True), _text("secret"), _number("created_at")
+    "signing_keys", metadata, text_column("purpose", key=True), text_column("secret"), number_column("created_at")
 )
 
 RUN_IS_ACTIVE: Final = among(runs.c.status, RUN_ACTIVE)

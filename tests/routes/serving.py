@@ -34,6 +34,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
 from service.plans import Plans
@@ -41,6 +42,7 @@ from service.reads import Reads
 from service.retention import Keep, Retention
 from service.review import Reviews
 from service.streams import Streams
+from service.verdicts import Verdicts
 from store.connect import Database
 from store.journal import Journal
 from tests.events.runs_in_log import LoggedRun, Wall, open_log
@@ -224,6 +226,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "plans": Plans(TestPlanner(), read_envelope),
         "capabilities": Capabilities(TestDirectory()),
         "registrations": TestRegistrations(),
+        "flows": Flows(parts.database, clock, Counting(), Verdicts(TestPlanner(), parts.database)),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),

@@ -327,7 +327,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
      "dangling_input", "/plan/nodes/0/inputs/who"),
     ({"plan": plan(sub("t", plan(call("a", "held"))))}, "missing_param", "/plan/nodes/0/plan/nodes/0/inputs"),
     ({"plan": None}, "plan_missing", ""),
-    ({"flow_id": "mine"}, "unsupported", "/flow_id"),
+    ({"flow_id": "mine"}, "ambiguous_subflow", "/flow_id"),
     ({"plan": plan({"node_id": "a", "kind": "call", "capability_id": "spine.greet", "inputs": {"who": given("x")}}),
       "inputs": {"x": {"value": 5}}}, "input_mismatch", "/plan/nodes/0/inputs/who"),
 ]  # fmt: skip

@@ -1,0 +1,66 @@
+"""The schemas of flows as they go over the wire (W1, W2, W4); ``routes.shapes`` puts them among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from contracts.flows import FlowDocument
+from routes.spec import Schema, page_of, ref
+from service.flows import FlowRunInput, PublishInput, RestoreInput
+
+INPUTS: Final[tuple[type[BaseModel], ...]] = (FlowDocument, FlowRunInput, PublishInput, RestoreInput)
+
+_TEXT: Final = {"type": "string"}
+_TIME: Final = {"type": "string", "format": "date-time"}
+_NUMBER: Final = {"type": "integer", "minimum": 1}
+_NUMBER_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1}
+_LAYERS: Final = ("structure", "security", "capability", "resource")
+
+
+def _record(about: str, *optional: str, **properties: Any) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {
+        "type": "object", "description": about, "required": required, "properties": properties,
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+_ITEM: Final[Mapping[str, Any]] = {
+    "flow_id": _TEXT, "name": _TEXT, "description": _TEXT, "revision": _NUMBER, "published_version": _NUMBER_OR_NULL,
+    "created_by": _TEXT, "created_at": _TIME, "updated_at": _TIME,
+}  # fmt: skip
+_FINDINGS: Final = {"type": "array", "items": {"type": "object", "description": "At least `code` and `message`."}}
+
+RENDERED: Final[Mapping[str, Schema]] = {
+    "FlowItem": _record("A flow in a list.", **_ITEM),
+    "FlowPage": page_of("FlowItem"),
+    "Flow": _record(
+        "A flow, its draft, and what is wrong with that.",
+        **_ITEM, draft=ref("FlowDocument"), valid={"type": "boolean"}, validation=ref("Validation"),
+    ),
+    "Validation": _record("Four verdicts, each for itself.", **{name: ref("LayerVerdict") for name in _LAYERS}),
+    "LayerVerdict": _record(
+        "What one layer of checks says.", valid={"type": "boolean"}, errors=_FINDINGS, warnings=_FINDINGS
+    ),
+    "FlowVersion": _record(
+        "A published version; in lists without its document.", "document",
+        flow_id=_TEXT, version=_NUMBER, digest=_TEXT, author=_TEXT, note=_TEXT, created_at=_TIME,
+        document=ref("FlowDocument"),
+    ),
+    "FlowVersionPage": _record(
+        "A page of versions.", items={"type": "array", "items": ref("FlowVersion")}, next_before=_NUMBER_OR_NULL
+    ),
+    "FlowDiff": _record(
+        "How two documents differ; nodes and edges are found by name.",
+        **{"from": _TEXT, "to": _TEXT, "changes": {"type": "array", "items": ref("FlowChange")}},
+    ),
+    "FlowChange": _record(
+        "One change.", "before", "after",
+        op={"type": "string", "enum": ["added", "removed", "changed"]}, pointer=_TEXT, before={}, after={},
+    ),
+    "FlowUsage": _record("Who runs this flow.", items={"type": "array", "items": ref("FlowUse")}),
+    "FlowUse": _record("A node of another flow.", flow_id=_TEXT, node_id=_TEXT, version=_NUMBER_OR_NULL),
+}  # fmt: skip

@@ -1,0 +1,155 @@
+"""From a name to a plan: what ``workflow`` refers to, resolved once, before anything is written (W1, W2).
+
+What is stored says which version it was; a later publication changes no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from contracts.access import Principal
+from contracts.descent import MAX_DEPTH
+from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound
+from contracts.schema import compile_schema
+from store import flows
+from store.connect import Database
+
+LISTS: Final = ("hitl", "runtime")
+"""Policies of which a run has its flow's and its caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An envelope's body whose workflow is a plan, and the workflow as it is kept; None: it was one already."""
+
+    body: Any
+    workflow: Mapping[str, Any] | None = None
+
+
+async def resolve(database: Database, principal: Principal, body: Any) -> Resolved:
+    """Put the plan of a stored flow, its policies and its rules for inputs into an envelope's body.
+
+    Raises ``EnvelopeInvalid`` with pointers into the body: an unknown flow or version, inputs that the flow does not
+    take. Bodies of another shape are left to their reader.
+    """
+    workflow = body.get("workflow") if isinstance(body, dict) else None
+    named = _named(workflow)
+    if named is None:
+        return Resolved(await _with_subflows(database, principal.tenant, body, workflow))
+    flow_id, version = named
+    row = await flows.version(database, principal.tenant, flow_id, version)
+    if row is None:
+        raise await _missing(database, principal, flow_id, version)
+    document = orjson.loads(row.document_json)
+    _check_inputs(document, body.get("inputs", {}))
+    policies = _merged(document.get("policies", {}), body.get("policies") or {})
+    plan, missing = await expand(database, principal.tenant, document["plan"])
+    if missing:
+        raise EnvelopeInvalid("The flow runs flows that are not there any more.", errors=missing)
+    whole = {**body, "policies": policies, "workflow": {"plan": plan}}
+    return Resolved(whole, {"flow_id": row.flow_id, "version": row.version})
+
+
+async def expand(
+    database: Database, tenant: str, plan: Any, at: str = "", above: tuple[str, ...] = ()
+) -> tuple[Any, list[ErrorItem]]:
+    """Return a plan whose subflows hold their plans instead of naming a stored flow, and what could not be found.
+
+    ``at`` is the plan's pointer, ``above`` the flows that it is inside of: one that runs itself has no end.
+    """
+    if not isinstance(plan, dict) or not isinstance(plan.get("nodes"), list):
+        return plan, []
+    nodes, missing = [], []
+    for place, node in enumerate(plan["nodes"]):
+        pointer = f"{at}/nodes/{place}"
+        whole, found = await _subflow(database, tenant, node, pointer, above) if _names_flow(node) else (node, [])
+        nodes.append(whole)
+        missing += found
+    return {**plan, "nodes": nodes}, missing
+
+
+async def _with_subflows(database: Database, tenant: str, body: Any, workflow: Any) -> Any:
+    """Return a body whose plan, if it brings one, holds the plans of the stored flows that it runs."""
+    plan = workflow.get("plan") if isinstance(workflow, dict) else None
+    if not isinstance(plan, dict) or not any(_names_flow(node) for node in _nodes(plan)):
+        return body
+    whole, missing = await expand(database, tenant, plan, "/workflow/plan")
+    if missing:
+        raise EnvelopeInvalid("A subflow names a flow that is not there.", errors=missing)
+    return {**body, "workflow": {**workflow, "plan": whole}}
+
+
+def _nodes(plan: Mapping[str, Any]) -> list[Any]:
+    nodes = plan.get("nodes")
+    return nodes if isinstance(nodes, list) else []
+
+
+def _names_flow(node: Any) -> bool:
+    return isinstance(node, dict) and node.get("kind") == "subflow" and isinstance(node.get("flow_id"), str)
+
+
+async def _subflow(
+    database: Database, tenant: str, node: Mapping[str, Any], pointer: str, above: tuple[str, ...]
+) -> tuple[Any, list[ErrorItem]]:
+    flow_id, version = node["flow_id"], node.get("version")
+    if "plan" in node:
+        return node, [ErrorItem(f"{pointer}/flow_id", "ambiguous_subflow", "Give a plan or a flow_id, not both.")]
+    if flow_id in above or len(above) >= MAX_DEPTH:
+        return node, [ErrorItem(f"{pointer}/flow_id", "flow_cycle", "The flow runs itself, or is too deep in flows.")]
+    number = version if isinstance(version, int) and not isinstance(version, bool) else None
+    row = await flows.version(database, tenant, flow_id, number)
+    if row is None:
+        message = "There is no such flow, or it has no such published version."
+        return node, [ErrorItem(f"{pointer}/flow_id", FlowVersionNotFound.code, message)]
+    inner = orjson.loads(row.document_json)["plan"]
+    plan, missing = await expand(database, tenant, inner, f"{pointer}/plan", (*above, flow_id))
+    return {name: value for name, value in node.items() if name not in ("flow_id", "version")} | {"plan": plan}, missing
+
+
+def _named(workflow: Any) -> tuple[str, int | None] | None:
+    """Return the flow and version that a workflow names, if that is what it does."""
+    if not isinstance(workflow, dict):
+        return None
+    flow_id = workflow.get("flow_id", workflow.get("flowId"))
+    version = workflow.get("version")
+    known = {"flow_id", "flowId", "version"}
+    if not isinstance(flow_id, str) or not known.issuperset(workflow) or isinstance(version, bool):
+        return None
+    return (flow_id, version) if version is None or isinstance(version, int) else None
+
+
+async def _missing(database: Database, principal: Principal, flow_id: str, version: int | None) -> EnvelopeInvalid:
+    flow = await flows.get(database, principal.tenant, flow_id)
+    if flow is None:
+        return EnvelopeInvalid(errors=[ErrorItem("/workflow/flow_id", FlowNotFound.code, "There is no such flow.")])
+    what = "It has no published version." if version is None else f"It has no version {version}."
+    pointer = "/workflow/flow_id" if version is None else "/workflow/version"
+    return EnvelopeInvalid(errors=[ErrorItem(pointer, FlowVersionNotFound.code, what)])
+
+
+def _check_inputs(document: Mapping[str, Any], inputs: Any) -> None:
+    found = compile_schema(document.get("inputs", True)).explain(inputs)
+    if found:
+        errors = [ErrorItem(f"/inputs{each.pointer}", "input_invalid", each.message) for each in found]
+        raise EnvelopeInvalid("The flow does not take these inputs.", errors=errors)
+
+
+def _merged(flow: Mapping[str, Any], caller: Any) -> Any:
+    """Return the policies of a run: the flow's hold, the caller's come on top and take nothing back."""
+    if not isinstance(caller, dict):
+        return caller
+    merged = {**caller, **flow}
+    for name in LISTS:
+        both = [*_items(flow, name), *_items(caller, name)]
+        if both:
+            merged[name] = both
+    return merged
+
+
+def _items(policies: Mapping[str, Any], name: str) -> list[Any]:
+    items = policies.get(name)
+    return items if isinstance(items, list) else []
