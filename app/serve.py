@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
             self._told.set()
 
     async def main_loop(self) -> None:
-        """Tick once a second: ten ticks, as uvicorn has them, are half of what an idle service costs."""
+        """Tick once a second: ten ticks, as uvicorn has them, are a third of what an idle service costs."""
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
