@@ -1,6 +1,7 @@
 """Audit records are numbered and chained, each once, whoever seals and whatever dies (H9)."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from hashlib import sha256
 
 import orjson
@@ -17,7 +18,7 @@ from tests.store.making import NOW
 
 
 @pytest.fixture
-async def database(database_url: str):  # type: ignore[no-untyped-def]  # a generator fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
     async with opened(database_url) as found:
         yield found
 

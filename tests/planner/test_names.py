@@ -69,7 +69,7 @@ def test_a_name_of_an_earlier_plan_stays_taken() -> None:
 def test_gates_keep_their_names_when_a_plan_is_edited() -> None:
     """H5: the gate before a node is the same gate although the one before it is gone, and the plan came without any."""
     rule = {"id": "gate", "when": "before", "selector": {"kind": "call"}}
-    both = {
+    both: dict[str, Any] = {
         "nodes": [
             {"node_id": name, "kind": "call", "capability_id": "one.middle"} for name in ("a", "b")
         ],
@@ -81,7 +81,7 @@ def test_gates_keep_their_names_when_a_plan_is_edited() -> None:
     assert isinstance(first, Planned)
     held = names(first.plan)
     assert held == {("gate", "a"): "gate", ("gate", "b"): "gate_2"}
-    alone = {**both, "nodes": both["nodes"][1:]}  # type: ignore[index]  # a list
+    alone = {**both, "nodes": both["nodes"][1:]}
     for sent in (alone, plan_wire(first.plan)):
         answer = WORLD.planner.check(sent, envelope, "", first.plan)
         assert isinstance(answer, Planned)

@@ -153,7 +153,9 @@ def test_loops_promise_what_they_make() -> None:
     """F6: the last output, or the list; a gate before a loop shows what it begins with."""
     loop = {"node_id": "l", "kind": "loop", "as": "alpha", "initial": {"value": "x"}, "max_iterations": 2,
             "until": "true", "node": {"kind": "call", "capability_id": "to.beta"}}  # fmt: skip
-    assert submitted(whole(loop)).nodes[0].output.schema_ == TEXT  # type: ignore[union-attr]  # it has a contract
+    last = submitted(whole(loop)).nodes[0].output
+    assert last is not None
+    assert last.schema_ == TEXT
     listed = submitted(whole(loop | {"collect": True})).nodes[0].output
     assert listed is not None
     assert listed.schema_ == {"type": "array", "items": TEXT}

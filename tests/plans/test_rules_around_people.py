@@ -11,14 +11,18 @@ from tests.plans.test_rules import FIRED, GREET, LONG, OPENING, UNMET, greeted
 from tests.spine.running import Service, call, envelope, of, plan
 from tests.spine.sse import payload, shapes
 
-ASK = {"node_id": "p", "kind": "ask", "prompt": {"question": "P?", "due_seconds": 0.05, "on_timeout": "fail"}}
+ASK: dict[str, Any] = {
+    "node_id": "p",
+    "kind": "ask",
+    "prompt": {"question": "P?", "due_seconds": 0.05, "on_timeout": "fail"},
+}
 WAITS = ["node_start:p", "hitl_request:p", "run_waiting"]
 OVER = ["hitl_resolved:p", "run_resumed", "policy_triggered:p"]
 
 
 def asking(action: Any, **prompt: Any) -> dict[str, Any]:
     """A question with a due time, and a rule on it."""
-    node = {**ASK, "prompt": ASK["prompt"] | prompt}  # type: ignore[operator]  # a dictionary of dictionaries
+    node = {**ASK, "prompt": ASK["prompt"] | prompt}
     return envelope(plan(node), policies={"runtime": [rule("r", "on_timeout", action)]})
 
 

@@ -72,7 +72,8 @@ def given(dialect: str, statement: Statement) -> list[Any]:
     kinds = {name: types[str(place)] for place, name in enumerate(statement.postgresql._order, 1)}
     chosen = {"TEXT[]": id_list(dialect, ["run_1", "p1"]), "VARCHAR": "t1", "TEXT": "t1"}
     values = {name: chosen.get(kinds[name], 7) for name in statement.postgresql._required}
-    return getattr(statement, dialect).bind(values)  # type: ignore[no-any-return]  # a list
+    compiled = statement.sqlite if dialect == "sqlite" else statement.postgresql
+    return compiled.bind(values)
 
 
 def test_on_sqlite(sqlite_url: str) -> None:
