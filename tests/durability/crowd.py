@@ -175,13 +175,18 @@ class Crowd:
                 played.frames += [orjson.loads(row.data) for row in rows]
 
     async def lose(self, run_id: str, *, zombie: bool) -> None:
-        """Take a run away from its holder without goodbye; the other one goes on with it."""
+        """Take a run away from its holder without goodbye; the other one goes on with it.
+
+        It is taken away before it is forgotten: a holder that forgot what is still its own takes it up again by
+        itself, which would count as one death more.
+        """
         holders = [worker for worker in self.workers if run_id in worker._walkers]
-        if not zombie:
-            for worker in holders:
-                worker._walkers[run_id].drop("lost")
+        walkers = [worker._walkers[run_id] for worker in holders]
         async with self.database.unit() as unit:
             await unit.execute(_LOSE, at=run_id, now_ms=self.database.clock.now_ms())
+        if not zombie:
+            for walker in walkers:
+                walker.drop("lost")
         for worker in self.workers:
             if worker not in holders:
                 worker.wake(run_id)
