@@ -60,9 +60,6 @@ class Rescue:
             await asyncio.sleep(worker.limits.look_every)
             try:
                 await self.look()
-                await worker.reconcile()
-                await worker.claim_all_due()
-                await worker.look_ahead()
             except StoreUnavailable:
                 # Who could not be seen could not beat either: everybody gets a full lease again.
                 self._seen.clear()
@@ -78,21 +75,29 @@ class Rescue:
             self._seen = {worker_id: (beat, since + excess) for worker_id, (beat, since) in self._seen.items()}
 
     async def look(self) -> None:
-        """Take the runs of workers whose beat stood still for a lease."""
+        """Take the runs of workers whose beat stood still for a lease, then see to those runs and to the worker's."""
         worker = self._worker
         lease = worker.limits.lease_seconds
-        beats = [(seen.worker_id, seen.beat) for seen in await workers.stale(worker.shell.database)]
+        seen = await worker.look()
         now = worker.shell.clock.monotonic()
         self._discount(now - self._answered_at)
         self._answered_at = now
-        for worker_id, beat in beats:
-            known = self._seen.get(worker_id)
-            if known is None or known[0] != beat:
-                self._seen[worker_id] = (beat, now)
-            elif now - known[1] >= lease and worker_id != worker.worker_id:
-                taken = await workers.bury(worker.shell.database, worker_id, worker.shell.clock.now_ms())
-                _log.warning("worker_buried", worker=worker_id, runs=len(taken))
-                del self._seen[worker_id]
-        alive = {worker_id for worker_id, _ in beats}
+        for each in seen.beats:
+            known = self._seen.get(each.worker_id)
+            if known is None or known[0] != each.beat:
+                self._seen[each.worker_id] = (each.beat, now)
+            elif now - known[1] >= lease and each.worker_id != worker.worker_id:
+                seen.due[:0] = await self._bury(each.worker_id)
+        alive = {each.worker_id for each in seen.beats}
         for gone in [worker_id for worker_id in self._seen if worker_id not in alive]:
             del self._seen[gone]
+        await worker.heed(seen)
+
+    async def _bury(self, worker_id: str) -> list[tuple[str, int]]:
+        """Take a dead worker's runs away; return them as due now."""
+        shell = self._worker.shell
+        now_ms = shell.clock.now_ms()
+        taken = await workers.bury(shell.database, worker_id, now_ms)
+        _log.warning("worker_buried", worker=worker_id, runs=len(taken))
+        del self._seen[worker_id]
+        return [(run_id, now_ms) for run_id in taken]

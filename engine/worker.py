@@ -26,8 +26,9 @@ from engine.signals import Begin, Broken, Recovered, Tick
 from engine.state import RunState
 from engine.waiting import next_wake
 from engine.walker import Walker
-from store import runs, workers
+from store import runs, watch, workers
 from store.rows import Born, LoadedRun
+from store.watch import Seen
 
 _log = structlog.get_logger("flex.engine")
 ALARMS_PER_LOOK = 2_000
@@ -199,14 +200,31 @@ class Worker:
             await self._take(run_id)
         return len(claimed)
 
-    async def look_ahead(self) -> None:
-        """Set exact alarms for unowned runs that become due before the look after the next."""
+    async def look(self) -> Seen:
+        """Return what there is to see, in one read. Raises ``StoreUnavailable``.
+
+        Without room one due run is enough to know of: the next run to end makes room for it.
+        """
+        most = ALARMS_PER_LOOK if self.has_room else 1
+        until_ms = self.shell.clock.now_ms() + self.limits.ahead_ms
+        return await watch.look(self.shell.database, self.worker_id, until_ms, most)
+
+    async def heed(self, seen: Seen) -> None:
+        """Act on what was seen of this worker's own runs and of what is due. Raises ``StoreUnavailable``."""
+        await self._reconcile(seen.held)
+        await self._see_to(seen.due)
+
+    async def _see_to(self, due: Sequence[tuple[str, int]]) -> None:
+        """Claim what is due, and set exact alarms for what becomes due before the look after the next."""
         if self.draining or not self.lease_holds():
             return
         now_ms = self.shell.clock.now_ms()
-        until_ms = now_ms + self.limits.ahead_ms
-        for run_id, at_ms in await runs.due_within(self.shell.database, now_ms, until_ms, ALARMS_PER_LOOK):
-            self.alarms.set(run_id, at_ms)
+        for run_id, at_ms in due:
+            if at_ms > now_ms:
+                self.alarms.set(run_id, at_ms)
+        if due and due[0][1] <= now_ms:
+            self._turned_away = self._turned_away or not self.has_room
+            await self.claim_all_due()
 
     def _expect_again(self, state: RunState) -> None:
         """Set an alarm for a run that waits for a time soon; later ones are found by a look."""
@@ -236,7 +254,7 @@ class Worker:
         for run_id in claimed:
             await self._take(run_id)
 
-    async def reconcile(self) -> None:
+    async def _reconcile(self, held: Sequence[tuple[str, int]]) -> None:
         """Read mail that no nudge told of, and go on with runs that are this worker's but in nobody's memory.
 
         A claim whose answer was lost, or a run that could not be read when it was claimed, would else stay with a
@@ -245,7 +263,7 @@ class Worker:
         if not self.lease_holds():
             return
         strays = []
-        for run_id, inbox in await runs.held_by(self.shell.database, self.worker_id):
+        for run_id, inbox in held:
             walker = self._walkers.get(run_id)
             if walker is None:
                 strays.append(run_id)
@@ -387,8 +405,7 @@ class Worker:
     async def start(self) -> None:
         """Register, then claim what is due; ``engine/rescue.py`` does the rest for as long as the process lives."""
         await self.enlist()
-        await self.claim_due()
-        await self.look_ahead()
+        await self.heed(await self.look())
 
     async def lose(self) -> None:
         """The lease was lost: drop every run without a write and go on under a new name.

@@ -72,14 +72,6 @@ def _claim(dialect: str, due: sa.Select[Any]) -> sa.Update:
 
 _CLAIM_DUE: Final = Statement(_claim_due)
 _CLAIM_THESE: Final = Statement(_claim_these)
-_DUE_WITHIN: Final = Statement(
-    sa.select(t.runs.c.run_id, t.runs.c.wake_at)
-    .where(t.runs.c.worker.is_(None), t.runs.c.wake_at.is_not(None))
-    .where(t.runs.c.wake_at > number("now_ms"), t.runs.c.wake_at <= number("until_ms"))
-    .order_by(t.runs.c.wake_at)
-    .limit(number("most"))
-)
-_HELD: Final = Statement(sa.select(t.runs.c.run_id, t.runs.c.inbox).where(t.runs.c.worker == text("of")))
 _DISOWN: Final = Statement(
     sa.update(t.runs)
     .where(t.runs.c.worker == text("of"))
@@ -182,22 +174,6 @@ async def claim_these(database: Database, run_ids: Sequence[str], worker: str, n
     if claimed:
         database.crash.reach("claim.after_commit")
     return claimed
-
-
-async def due_within(database: Database, now_ms: int, until_ms: int, limit: int) -> list[tuple[str, int]]:
-    """Return up to ``limit`` unowned runs that are due later, until then: ``(run_id, wake_at)``, soonest first.
-
-    A look into an index, however many runs wait. Takes no tenant.
-    """
-    async with database.near() as reader:
-        rows = await reader.fetch(_DUE_WITHIN, now_ms=now_ms, until_ms=until_ms, most=limit)
-        return [(row[0], row[1]) for row in rows]
-
-
-async def held_by(database: Database, worker: str) -> list[tuple[str, int]]:
-    """Return the runs that ``worker`` holds as ``(run_id, inbox)``: some it may have lost sight of. Takes no tenant."""
-    async with database.near() as reader:
-        return [(row[0], row[1]) for row in await reader.fetch(_HELD, of=worker)]
 
 
 async def disown(database: Database, worker: str) -> int:

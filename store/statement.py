@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 Row = Sequence[Any]
 """A result row: a tuple on SQLite, an ``asyncpg.Record`` on PostgreSQL; both are read by position."""
 
-Construct = sa.Select[Any] | sa.sql.dml.UpdateBase | sa.TextClause
+Construct = sa.Select[Any] | sa.CompoundSelect[Any] | sa.sql.dml.UpdateBase | sa.TextClause
 
 SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
 POSTGRESQL: Final[Dialect] = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped

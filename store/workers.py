@@ -1,12 +1,11 @@
 """Workers: one heartbeat row per process, and the burial of dead ones (design §4). Nothing here takes a tenant.
 
 Who is dead is decided by an observer: one whose beat has not changed for a full lease on the observer's own monotonic
-clock. So a database that was away kills nobody.
+clock (``store/watch.py`` shows it the beats). So a database that was away kills nobody.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,18 +13,6 @@ import sqlalchemy as sa
 from store.connect import Database
 from store.statement import Statement, number, text
 from store.tables import RUN_IS_ACTIVE, runs, workers
-
-NEVER: Final = -1
-"""The beat of an owner that has no row: buried, and it claimed a run afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A worker as the others see it; compare ``beat`` with what was seen before, never with a clock."""
-
-    worker_id: str
-    beat: int
-
 
 _ENLIST: Final = Statement(
     sa.insert(workers).values(
@@ -36,13 +23,6 @@ _BEAT: Final = Statement(
     sa.update(workers)
     .where(workers.c.worker_id == text("of"))
     .values(beat=workers.c.beat + 1, beat_at=number("now_ms"))
-)
-_ALL: Final = Statement(sa.select(workers.c.worker_id, workers.c.beat))
-_GHOSTS: Final = Statement(
-    sa.select(runs.c.worker)
-    .where(runs.c.worker.is_not(None))
-    .where(~sa.exists().where(workers.c.worker_id == runs.c.worker))
-    .distinct()
 )
 _REMOVE: Final = Statement(sa.delete(workers).where(workers.c.worker_id == text("of")))
 _TAKE_AWAY: Final = Statement(
@@ -63,13 +43,6 @@ async def beat(database: Database, worker_id: str, now_ms: int) -> bool:
     """Say that the worker lives; False: it was buried, its runs are gone, it must drop them and take a new id."""
     async with database.unit() as unit:
         return await unit.execute(_BEAT, of=worker_id, now_ms=now_ms) == 1
-
-
-async def stale(database: Database) -> list[Beat]:
-    """Return every worker with its beat, and owners of runs without a row (beat :data:`NEVER`); the observer judges."""
-    async with database.near() as reader:
-        known = [Beat(row[0], row[1]) for row in await reader.fetch(_ALL)]
-        return known + [Beat(row[0], NEVER) for row in await reader.fetch(_GHOSTS)]
 
 
 async def bury(database: Database, worker_id: str, now_ms: int) -> list[str]:

@@ -197,8 +197,7 @@ class Crowd:
             await asyncio.sleep(LOOK_SECONDS)
             for worker in self.workers:
                 with suppress(StoreUnavailable):
-                    await worker.reconcile()
-                    await worker.claim_all_due()
+                    await worker.heed(await worker.look())
 
     async def play(self, case: Case) -> Played:
         """Run one case to its end; only so many at once as there are connections for."""

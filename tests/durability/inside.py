@@ -141,8 +141,6 @@ class Inside:
         worker = self.workers[number]
         await worker.beat()
         await Rescue(worker).look()
-        await worker.reconcile()
-        await worker.claim_due()
 
     async def status(self, run_id: str) -> str:
         row = await run_row(self.database, LOCAL.tenant, run_id)

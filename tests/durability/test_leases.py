@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from contracts.access import LOCAL
-from store import runs, workers
+from store import runs, watch
 from store.runs import run_row
 from tests.durability.auditor import query
 from tests.durability.inside import LEASE_SECONDS, Inside, inside
@@ -69,7 +69,7 @@ async def test_a_beat_that_comes_late_loses_the_lease(database_url: str) -> None
         await worker.beat()
         assert worker.lease_holds()
         assert worker.worker_id != name
-        assert name not in [beat.worker_id for beat in await workers.stale(flex.database)]
+        assert name not in [beat.worker_id for beat in (await watch.look(flex.database, name, 0, 1)).beats]
         await worker.claim_due()
         await until(partial(at_rest, flex, run_id), 5, "the run at rest")
 

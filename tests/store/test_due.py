@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from store import runs
+from store import runs, watch
 from store.connect import Database
 from store.journal import Journal
 from store.statement import Statement
@@ -21,15 +21,16 @@ async def waiting(journal: Journal, wake_at: int | None, *, worker: str | None =
 
 
 async def test_what_is_due_soon_comes_in_its_order(database: Database, journal: Journal) -> None:
-    """The next look's runs: unowned, later than now, not later than asked, soonest first, bounded."""
+    """What a look finds: unowned runs, not later than asked, soonest first, bounded; and those of who looks."""
     late, soon = await waiting(journal, NOW + 900), await waiting(journal, NOW + 10)
     await waiting(journal, None)
-    await waiting(journal, NOW)
+    now = await waiting(journal, NOW)
     await waiting(journal, NOW + 1_001)
-    await waiting(journal, NOW + 20, worker="w1")
-    found = await runs.due_within(database, NOW, NOW + 1_000, 10)
-    assert found == [(soon, NOW + 10), (late, NOW + 900)]
-    assert await runs.due_within(database, NOW, NOW + 1_000, 1) == [(soon, NOW + 10)]
+    mine = await waiting(journal, NOW + 20, worker="w1")
+    found = await watch.look(database, "w1", NOW + 1_000, 10)
+    assert found.due == [(now, NOW), (soon, NOW + 10), (late, NOW + 900)]
+    assert found.held == [(mine, 0)]
+    assert (await watch.look(database, "w2", NOW + 1_000, 1)) == watch.Seen(found.beats, [], [(now, NOW)])
 
 
 async def test_only_what_is_due_is_claimed_on_time(database: Database, journal: Journal) -> None:
@@ -45,12 +46,12 @@ async def test_only_what_is_due_is_claimed_on_time(database: Database, journal: 
 
 
 async def test_waiting_runs_cost_an_index_look(database_url: str, database: Database, journal: Journal) -> None:
-    """H1: neither the look for due runs nor the one ahead reads runs that wait for people or for another day."""
+    """H1: neither the look nor the claim of due runs reads runs that wait for people or for another day."""
     await asyncio.gather(*(waiting(journal, None) for _ in range(MANY)))
     await asyncio.gather(*(waiting(journal, NOW + 1_000_000 + number) for number in range(MANY // 10)))
     if database.dialect == "postgresql":
         await query(database_url, "ANALYZE runs")
-    for statement in (runs._DUE_WITHIN, runs._CLAIM_DUE):
+    for statement in (watch._LOOK, runs._CLAIM_DUE):
         plan = await explained(database_url, database.dialect, statement)
         assert "ix_runs_due" in plan, plan
         assert "SCAN runs" not in plan, plan
@@ -60,6 +61,7 @@ async def test_waiting_runs_cost_an_index_look(database_url: str, database: Data
 async def explained(url: str, dialect: str, statement: Statement) -> str:
     """How the database would run it, with times around now."""
     form = statement.postgresql if dialect == "postgresql" else statement.sqlite
-    text = re.sub(r"\$\d+(::[A-Z]+)?|\?", str(NOW), form.sql)
+    text = re.sub(r"\$\d+::(TEXT|VARCHAR)", "'w1'", form.sql)
+    text = re.sub(r"\$\d+(::[A-Z]+)?|\?", str(NOW), text)
     prefix = "EXPLAIN" if dialect == "postgresql" else "EXPLAIN QUERY PLAN"
     return "\n".join(str(row) for row in await query(url, f"{prefix} {text}"))

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.lifecycle import RUN_TERMINAL
-from store import runs, signals, workers
+from store import runs, signals, watch, workers
 from store.connect import Database
 from store.journal import Fenced, Journal
 from store.rows import RunRow
@@ -217,10 +217,8 @@ async def test_workers_beat_and_are_buried(database: Database, journal: Journal)
     for worker in ("w1", "w2"):
         await workers.enlist(database, worker, NOW)
     assert await workers.beat(database, "w1", NOW + 1)
-    assert sorted(await workers.stale(database), key=lambda one: one.worker_id) == [
-        workers.Beat("w1", 1),
-        workers.Beat("w2", 0),
-    ]
+    seen = await watch.look(database, "w1", NOW, 1)
+    assert sorted(seen.beats, key=lambda one: one.worker_id) == [watch.Beat("w1", 1), watch.Beat("w2", 0)]
     mine, ended = await born(journal), await born(journal)
     await journal.append(write(ended, 2, status="completed"))
     assert await workers.bury(database, "w1", NOW + 5) == [mine]
@@ -233,4 +231,5 @@ async def test_workers_beat_and_are_buried(database: Database, journal: Journal)
 async def test_an_owner_without_a_row_is_seen(database: Database, journal: Journal) -> None:
     """A worker that claimed after its burial holds runs that nobody else would ever find."""
     await born(journal, worker="ghost")
-    assert await workers.stale(database) == [workers.Beat("ghost", workers.NEVER)]
+    seen = await watch.look(database, "w1", NOW, 1)
+    assert seen == watch.Seen(beats=[watch.Beat("ghost", watch.NEVER)])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import store
 from contracts.errors import StoreUnavailable
-from store import prompts, runs, workers
+from store import prompts, runs, watch, workers
 from store.connect import Database
 from store.journal import Journal
 from store.migrate import upgrade
@@ -32,7 +32,7 @@ async def add(database: Database, *workers: str, fails: bool = False) -> None:
 
 
 async def names(database: Database) -> list[str]:
-    return sorted(beat.worker_id for beat in await workers.stale(database))
+    return sorted(beat.worker_id for beat in (await watch.look(database, "w", NOW, 1)).beats)
 
 
 async def test_a_clean_exit_commits_and_an_exception_rolls_back(database: Database) -> None:
