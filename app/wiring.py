@@ -51,6 +51,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
 from service.intake import admit
@@ -249,9 +250,11 @@ def _doors(
     metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
     metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
+    reads = Reads(database, clock, shell.addresses)
     return Doors(
         runs=Runs(worker),
-        reads=Reads(database, clock, shell.addresses),
+        reads=reads,
+        executions=Executions(database, clock, reads),
         prompts=Prompts(database, desk, clock, Control(shell)),
         handing=Handing(database, Hands(database, clock, shell.ids, nudge, tell=notices)),
         batches=Batches(database, desk),

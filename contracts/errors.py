@@ -166,6 +166,12 @@ class FlowNotFound(NotFound):
     code = "flow_not_found"
 
 
+class ExecutionNotFound(NotFound):
+    """There is no such execution, or it is not one of this flow."""
+
+    code = "execution_not_found"
+
+
 class FlowVersionNotFound(NotFound):
     """The flow has no such version."""
 

@@ -10,9 +10,11 @@ import orjson
 
 from contracts.envelope import TaskEnvelope
 from contracts.events import Event, Failed, Frame, PlanGenerated, PlanRejected, PlanRequested, Start, encode
+from contracts.history import PLANNED, Ending, Origin
 from contracts.lifecycle import RunStatus
 from contracts.ports import Planned, Unplannable
 from contracts.schema import CompiledSchema
+from engine.ending import history_row
 from engine.machine import Machine
 from engine.planning import UNPLANNED, open_question
 from engine.record import Draft, ledger_json, plan_row, write_of
@@ -21,7 +23,7 @@ from engine.signals import Begin
 from engine.state import Ledger, RunState
 from engine.turn import Transition
 from engine.waiting import next_wake
-from store.rows import Birth, EventRow, RunRow, RunWrite
+from store.rows import Birth, EventRow, HistoryRow, RunRow, RunWrite
 
 KEY_LIFE_MS = 24 * 3_600_000
 
@@ -43,6 +45,8 @@ class Order:
     fingerprint: str = ""
     strategy: str = "search"
     """who is asked for this run's plans: ``search`` or ``model``"""
+    origin: Origin = PLANNED
+    """where it comes from, for its history"""
 
 
 @dataclass(slots=True)
@@ -119,6 +123,7 @@ def _state(order: Order, shell: Shell, worker: str | None, now_ms: int) -> RunSt
         ledger=Ledger(strategy=order.strategy),
         start_at=start_at,
         about=shell.addresses.of_run(order.tenant, order.run_id),
+        origin=order.origin,
     )
 
 
@@ -173,8 +178,27 @@ def _refused(order: Order, opening: list[Event], now_ms: int) -> Newborn:
         started_at=now_ms,
         ended_at=now_ms,
         events=[EventRow(frame.seq or 0, frame.type, None, frame.data) for frame in frames],
+        history=_refused_history(order, opening[-1], now_ms),
     )
     return Newborn(_birth(order, write, None, now_ms), frames, None, None)
+
+
+def _refused_history(order: Order, last: Event, now_ms: int) -> HistoryRow:
+    """Return the history of a run that ended before its first node (T1)."""
+    return history_row(
+        order.origin,
+        order.envelope_json.get("inputs"),
+        Ending(last.code, last.message) if isinstance(last, Failed) else Ending(),
+        Ledger(),
+        run_id=order.run_id,
+        tenant=order.tenant,
+        principal=order.principal,
+        status=RunStatus.FAILED.value,
+        objective=order.envelope.objective,
+        created_at=now_ms,
+        started_at=now_ms,
+        ended_at=now_ms,
+    )
 
 
 def _frame(order: Order, event: Event, seq: int, now_ms: int) -> Frame:
@@ -204,6 +228,9 @@ def _birth(order: Order, write: RunWrite, worker: str | None, now_ms: int) -> Bi
         created_at=now_ms,
         started_at=write.started_at,
         ended_at=write.ended_at,
+        flow_id=order.origin.flow_id,
+        story_id=order.origin.story_id,
+        origin_json=order.origin.to_json(),
     )
     return Birth(
         run=row,

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from contracts import history
 from contracts.envelope import read_envelope
 from contracts.errors import ErrorItem, ForkInvalid, NodeNotFound
 from contracts.events import Frame, PlanGenerated, Start
@@ -95,7 +96,16 @@ def _state(order: ForkOrder, graph: PlanGraph, shell: Shell, now_ms: int) -> Run
         ledger=ledger,
         lineage=replace(order.lineage, origin_run_id=origin.run.run_id, origin_node_id=order.node_id),
         about=shell.addresses.of_run(origin.run.tenant, order.run_id),
+        origin=_descent(order),
     )
+
+
+def _descent(order: ForkOrder) -> history.Origin:
+    """Return where a fork comes from: the same flow and story, through another door. A child run has none."""
+    if order.lineage.parent_run_id is not None:
+        return history.PLANNED
+    trigger: history.Trigger = "retry" if order.node_id is None else "fork"
+    return replace(history.Origin.from_json(order.origin.run.origin_json), trigger=trigger)
 
 
 def _after(graph: PlanGraph, starts: set[str]) -> set[str]:
@@ -163,6 +173,7 @@ def _birth(order: ForkOrder, turn: Turn, rows: Rows, shell: Shell) -> tuple[Birt
         objective=state.envelope.objective,
         contract_hash=origin.run.contract_hash,
         now_ms=turn.now,
+        origin=state.origin,
     )
     for node_id in rows.waiting:
         if node_id in state.children:

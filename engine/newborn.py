@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts.history import PLANNED, Origin
 from engine.state import Lineage
 from store.rows import RunRow, RunWrite
 
@@ -15,6 +16,7 @@ def queued_row(
     objective: str,
     contract_hash: str,
     now_ms: int,
+    origin: Origin = PLANNED,
 ) -> RunRow:
     """Return the run's row: who it is and where it comes from; where it stands is in its first write."""
     return RunRow(
@@ -43,6 +45,9 @@ def queued_row(
         parent_generation=lineage.parent_generation,
         origin_run_id=lineage.origin_run_id,
         origin_node_id=lineage.origin_node_id,
+        flow_id=origin.flow_id,
+        story_id=origin.story_id,
+        origin_json=origin.to_json(),
     )
 
 

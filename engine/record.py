@@ -7,14 +7,16 @@ from typing import Any, Final
 
 import orjson
 
-from contracts.events import Frame, encode
+from contracts.events import Event, Failed, Frame, encode
+from contracts.history import Ending
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
 from engine.asking import OUTPUT_REPAIR
+from engine.ending import history_row
 from engine.offspring import birth_of
 from engine.state import NOTHING, Ledger, NodeState, RunState
 from engine.turn import Letter, Raised, Transition
-from store.rows import Birth, EventRow, MailRow, NodeRow, PlanRow, PromptRow, RunWrite
+from store.rows import Birth, EventRow, HistoryRow, MailRow, NodeRow, PlanRow, PromptRow, RunWrite
 
 
 def frames_of(state: RunState, transition: Transition) -> list[Frame]:
@@ -44,6 +46,7 @@ class Draft:
         "changed",
         "forgotten",
         "frames",
+        "last",
         "mail",
         "node_ids",
         "plans",
@@ -63,6 +66,7 @@ class Draft:
         self.answered: list[tuple[int, str]] = []
         self.forgotten: list[str] = []
         self.plans: list[PlanRow] = []
+        self.last: Event | None = None
         self.spawned: list[Birth] = []
         self.mail: list[MailRow] = []
 
@@ -70,6 +74,8 @@ class Draft:
         """Take a transition in, its frames encoded."""
         self.frames.extend(frames_of(state, transition))
         self.node_ids.extend(node_id for _, node_id in transition.events)
+        if transition.events:
+            self.last = transition.events[-1][0]
         for node_id in transition.forgotten:
             self.changed.pop(node_id, None)
         self.forgotten += transition.forgotten
@@ -125,6 +131,29 @@ def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | Non
         forgotten=list(dict.fromkeys(draft.forgotten)),
         spawned=list(draft.spawned),
         mail=list(draft.mail),
+        history=None if state.ended_at is None else _history(state, draft.last),
+    )
+
+
+def _history(state: RunState, last: Event | None) -> HistoryRow | None:
+    """Return what the history says of a run that ends; nothing of a child run, which is part of another execution."""
+    if state.lineage.parent_run_id is not None:
+        return None
+    ending = Ending(last.code, last.message, last.failed_node_id) if isinstance(last, Failed) else Ending()
+    return history_row(
+        state.origin,
+        state.envelope_json.get("inputs"),
+        ending,
+        state.ledger,
+        run_id=state.run_id,
+        tenant=state.tenant,
+        principal=state.principal,
+        status=state.status.value,
+        objective=state.envelope.objective,
+        created_at=state.created_at,
+        started_at=state.started_at,
+        ended_at=state.ended_at or state.created_at,
+        origin_run_id=state.lineage.origin_run_id,
     )
 
 

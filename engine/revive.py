@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from contracts.envelope import read_envelope
+from contracts.history import Origin
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.plan import PlanGraph
 from contracts.prompts import PromptPolicy
@@ -79,6 +80,7 @@ def revive(loaded: LoadedRun, graph: PlanGraph | None, shell: Shell) -> RunState
         ledger=Ledger(**orjson.loads(row.ledger_json)) if row.ledger_json != "{}" else Ledger(),
         seen=row.seen,
         lineage=lineage_of(row),
+        origin=Origin.from_json(row.origin_json),
         start_at=row.start_at if row.started_at is None else None,
         about=shell.addresses.of_run(row.tenant, row.run_id),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contracts.envelope import TaskEnvelope
+from contracts.history import PLANNED, Origin
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
 from contracts.outcome import Usage
 from engine.compiled import CompiledPlan, Step
@@ -215,6 +216,8 @@ class RunState:
     about: Mapping[str, Any] = field(default_factory=dict)
     """what bindings find below ``/run``: its id, and the addresses of its callbacks"""
     lineage: Lineage = field(default_factory=lambda: NO_LINEAGE)
+    origin: Origin = PLANNED
+    """where the run comes from, as the history says it"""
     ended_nodes: int = 0
     """plan nodes (not map items) in a terminal state"""
     final: Any = NOTHING

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 
 from contracts.access import Principal
+from contracts.history import Trigger
 from contracts.ports import Ids
 from routes.stream import Pace
 from service.audit import Audit
@@ -17,6 +18,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
@@ -59,9 +61,15 @@ class RunsDoor(Protocol):
     """``service.runs.Runs``: what changes runs."""
 
     async def submit(
-        self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None
+        self,
+        body: Any,
+        principal: Principal,
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+        trigger: Trigger = "api",
     ) -> AcceptedRun:
-        """Accept an envelope (a JSON value)."""
+        """Accept an envelope (a JSON value); ``trigger`` is the door it came through."""
 
     async def cancel(self, principal: Principal, run_id: str, reason: str | None) -> dict[str, Any]:
         """Ask a run to end."""
@@ -167,6 +175,7 @@ class Doors:
     capabilities: Capabilities
     registrations: RegistrationsDoor
     flows: Flows
+    executions: Executions
     reviews: Reviews
     audit: Audit
     retention: Retention

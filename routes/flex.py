@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contracts import errors
+from contracts.history import Trigger
 from contracts.schema import SchemaRefused
 from routes import describe
 from routes.answers import Json
@@ -17,13 +18,14 @@ from routes.spec import JSON, Answer, RouteSpec, ref
 from routes.stream import run_headers
 
 
-async def submit(request: Request) -> AcceptedRun:
+async def submit(request: Request, trigger: Trigger = "api") -> AcceptedRun:
     """Read an envelope with its headers and hand it in; every refusal comes before anything is streamed."""
     shield(request)
     key = header(request, "Idempotency-Key")
     correlation_id = header(request, "X-Correlation-Id")
     body = await json_body(request)
-    return await doors_of(request).runs.submit(body, principal_of(request), key=key, correlation_id=correlation_id)
+    caller = principal_of(request)
+    return await doors_of(request).runs.submit(body, caller, key=key, correlation_id=correlation_id, trigger=trigger)
 
 
 async def run_stream(request: Request) -> Response:
@@ -33,7 +35,7 @@ async def run_stream(request: Request) -> Response:
     if last_event_id(request) is not None and "idempotency-key" not in request.headers:
         raise errors.ReattachWithGet
     doors.streams.admit()
-    run = await submit(request)
+    run = await submit(request, "stream")
     request.scope["flex.correlation"] = run.correlation_id
     if run.created:
         return streaming(request, doors.streams.born(principal_of(request), run.run_id, run.correlation_id))

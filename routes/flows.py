@@ -150,7 +150,7 @@ async def run(request: Request) -> Response:
     key, correlation_id = header(request, "Idempotency-Key"), header(request, "X-Correlation-Id")
     body = await json_body(request, required=False)
     envelope = await doors.flows.envelope(caller, flow_id, body)
-    born = await doors.runs.submit(envelope, caller, key=key, correlation_id=correlation_id)
+    born = await doors.runs.submit(envelope, caller, key=key, correlation_id=correlation_id, trigger="run")
     answer = {"run_id": born.run_id, "status": "queued", "links": run_links(born.run_id)}
     return Json(answer, 202, run_headers(born.run_id, born.correlation_id))
 

@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import flow_shapes, spec
+from routes import execution_shapes, flow_shapes, spec
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -291,6 +291,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update(_frames())
     found.update(RENDERED)
     found.update({name: dict(schema) for name, schema in flow_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in execution_shapes.RENDERED.items()})
     return found
 
 

@@ -6,7 +6,7 @@ Everything is read with the caller's tenant; what belongs to another one is not 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -27,7 +27,10 @@ from store.connect import Database
 from store.events import events_after
 from store.lineage import children_of, forks_of
 from store.rows import NodeRow, RunRow
-from store.runs import node_row, node_rows, plan_row, run_page, run_row
+from store.runs import envelope, node_row, node_rows, plan_row, run_page, run_row
+
+MOST_OUTPUT: Final = 64 * 1024
+"""Bytes of an output that is shown among others, as in frames."""
 
 
 class Reads:
@@ -117,6 +120,28 @@ class Reads:
             await self._row(principal, run_id)
             raise NotFound("This node has no output.")
         return stored.output_json.encode()
+
+    async def attempts(self, principal: Principal, run_id: str, most: int) -> list[dict[str, Any]]:
+        """Return up to ``most`` nodes with inputs, outputs and attempts, in the order of :meth:`nodes` (T3).
+
+        An output over 64 KiB is null with an ``artifact_url``; a node that was never tried says so. Raises
+        ``RunNotFound``.
+        """
+        planned, stored = await self._nodes(principal, run_id)
+        names = [*planned, *sorted(stored.keys() - planned.keys(), key=_natural)][:most]
+        now_ms = self._clock.now_ms()
+        return [_shown(run_id, node_detail(name, planned.get(name), stored.get(name), now_ms)) for name in names]
+
+    async def end(self, principal: Principal, run_id: str) -> tuple[Any, dict[str, Any] | None]:
+        """Return output and error of a run's terminal frame; both null before. Raises ``RunNotFound``."""
+        return await self._end(principal, await self._row(principal, run_id))
+
+    async def envelope_json(self, principal: Principal, run_id: str) -> str:
+        """Return what the run was asked for. Raises ``RunNotFound``."""
+        found = await envelope(self._database, principal.tenant, run_id)
+        if found is None:
+            raise await gone_or_missing(self._database, principal.tenant, run_id)
+        return found
 
     async def _row(self, principal: Principal, run_id: str) -> RunRow:
         row = await run_row(self._database, principal.tenant, run_id)
@@ -230,6 +255,13 @@ def _ended(row: RunRow) -> bool:
 
 def _has_output(row: NodeRow) -> bool:
     return row.output_json is not None and row.status == NodeStatus.COMPLETED
+
+
+def _shown(run_id: str, node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node whose output is not too long to be shown among others."""
+    if len(orjson.dumps(node["output"])) <= MOST_OUTPUT:
+        return {**node, "artifact_url": None}
+    return {**node, "output": None, "artifact_url": f"/api/v1/runs/{run_id}/artifacts/{node['node_id']}"}
 
 
 def _artifact(run_id: str, row: NodeRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import orjson
 from contracts.access import Principal
 from contracts.descent import MAX_DEPTH
 from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound
+from contracts.history import PLANNED, Origin, Trigger
 from contracts.schema import compile_schema
 from store import flows
 from store.connect import Database
@@ -24,13 +25,17 @@ LISTS: Final = ("hitl", "runtime")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An envelope's body whose workflow is a plan, and the workflow as it is kept; None: it was one already."""
+    """An envelope's body whose workflow is a plan, and the workflow as it is kept; None: it was one already.
+
+    ``origin`` is what the run's history will say of it.
+    """
 
     body: Any
     workflow: Mapping[str, Any] | None = None
+    origin: Origin = PLANNED
 
 
-async def resolve(database: Database, principal: Principal, body: Any) -> Resolved:
+async def resolve(database: Database, principal: Principal, body: Any, trigger: Trigger = "api") -> Resolved:
     """Put the plan of a stored flow, its policies and its rules for inputs into an envelope's body.
 
     Raises ``EnvelopeInvalid`` with pointers into the body: an unknown flow or version, inputs that the flow does not
@@ -39,19 +44,23 @@ async def resolve(database: Database, principal: Principal, body: Any) -> Resolv
     workflow = body.get("workflow") if isinstance(body, dict) else None
     named = _named(workflow)
     if named is None:
-        return Resolved(await _with_subflows(database, principal.tenant, body, workflow))
+        whole = await _with_subflows(database, principal.tenant, body, workflow)
+        return Resolved(whole, origin=Origin("planned" if workflow is None else "custom", trigger))
     flow_id, version = named
     row = await flows.version(database, principal.tenant, flow_id, version)
     if row is None:
         raise await _missing(database, principal, flow_id, version)
     document = orjson.loads(row.document_json)
     _check_inputs(document, body.get("inputs", {}))
-    policies = _merged(document.get("policies", {}), body.get("policies") or {})
+    policies = _merged(_of_flow(document), body.get("policies") or {})
     plan, missing = await expand(database, principal.tenant, document["plan"])
     if missing:
         raise EnvelopeInvalid("The flow runs flows that are not there any more.", errors=missing)
     whole = {**body, "policies": policies, "workflow": {"plan": plan}}
-    return Resolved(whole, {"flow_id": row.flow_id, "version": row.version})
+    origin = Origin(
+        "definition", trigger, flow_id=row.flow_id, flow_version=row.version, flow_name=str(document["name"])
+    )
+    return Resolved(whole, {"flow_id": row.flow_id, "version": row.version}, origin)
 
 
 async def expand(
@@ -136,6 +145,15 @@ def _check_inputs(document: Mapping[str, Any], inputs: Any) -> None:
     if found:
         errors = [ErrorItem(f"/inputs{each.pointer}", "input_invalid", each.message) for each in found]
         raise EnvelopeInvalid("The flow does not take these inputs.", errors=errors)
+
+
+def _of_flow(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flow's policies, its deadline among them (T4)."""
+    policies = dict(document.get("policies", {}))
+    seconds = document.get("settings", {}).get("deadline_seconds")
+    if seconds is not None:
+        policies["timeouts"] = {"run_seconds": seconds, **(policies.get("timeouts") or {})}
+    return policies
 
 
 def _merged(flow: Mapping[str, Any], caller: Any) -> Any:

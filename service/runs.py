@@ -10,6 +10,7 @@ import orjson
 
 from contracts.access import Principal
 from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
+from contracts.history import Origin, Trigger
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Unplannable
 from engine.birth import Order
@@ -41,26 +42,33 @@ class Runs:
         self._shell = worker.shell
 
     async def submit(
-        self, body: Any, principal: Principal, *, key: str | None = None, correlation_id: str | None = None
+        self,
+        body: Any,
+        principal: Principal,
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+        trigger: Trigger = "api",
     ) -> Accepted:
         """Accept an envelope (a JSON value): validate, plan, make durable, and start it here or leave it queued.
 
         The same ``key`` and body of the same principal give the same run; ``correlation_id`` is the header's, the
-        envelope's wins. Raises ``EnvelopeInvalid``, ``Unsupported``, ``SchemaRefused``, ``PlanInvalid`` (a submitted
-        plan), ``IdempotencyKeyReused``, ``StoreUnavailable``; nothing is left behind by any of them.
+        envelope's wins; ``trigger`` is the door. Raises ``EnvelopeInvalid``, ``Unsupported``, ``SchemaRefused``,
+        ``PlanInvalid`` (a submitted plan), ``IdempotencyKeyReused``, ``StoreUnavailable``; nothing is left behind by
+        any of them.
         """
         fingerprint = "" if key is None else _fingerprint(body)
         if key is not None:
             known = await self._known(principal, key, fingerprint)
             if known is not None:
                 return known
-        resolved = await resolve(self._shell.database, principal, body)
+        resolved = await resolve(self._shell.database, principal, body, trigger)
         admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
         refuse_undecidable(admitted.envelope, principal.subject)
-        order = self._order(admitted, principal, key, fingerprint, correlation_id)
+        order = self._order(admitted, principal, resolved.origin, key, fingerprint, correlation_id)
         born = await self._worker.accept(order)
         if born.existing:
             _same_body(born.fingerprint, fingerprint)
@@ -68,7 +76,13 @@ class Runs:
         return Accepted(order.run_id, order.correlation_id, created=True)
 
     def _order(
-        self, admitted: Admitted, principal: Principal, key: str | None, fingerprint: str, correlation_id: str | None
+        self,
+        admitted: Admitted,
+        principal: Principal,
+        origin: Origin,
+        key: str | None,
+        fingerprint: str,
+        correlation_id: str | None,
     ) -> Order:
         envelope = admitted.envelope
         strategy = self._shell.drafting.strategy_of(envelope)
@@ -89,6 +103,7 @@ class Runs:
             correlation_id=envelope.correlation_id or correlation_id or self._shell.ids.new(CORRELATION),
             key=key,
             fingerprint=fingerprint,
+            origin=replace(origin, story_id=envelope.context.story_id),
         )
 
     async def _known(self, principal: Principal, key: str, fingerprint: str) -> Accepted | None:

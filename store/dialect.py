@@ -17,6 +17,7 @@ from sqlalchemy.dialects import sqlite
 
 from contracts.lifecycle import NODE_TERMINAL, RUN_ACTIVE
 from store import tables
+from store.history_tables import history
 
 # A process that was stopped or cut off in the middle of a transaction keeps its locks, and who buries it would wait.
 _ABANDONED: Final[Mapping[str, str]] = {"idle_in_transaction_session_timeout": "2000"}
@@ -104,11 +105,35 @@ def id_list(dialect: str, ids: Sequence[str]) -> Any:
     return list(ids) if dialect == "postgresql" else json.dumps(list(ids))
 
 
+def has_words(dialect: str, words: sa.ColumnElement[str], many: int) -> sa.ColumnElement[bool]:
+    """Return «each of so many words begins one of ``words``» (words with a space between them); see `word_query`.
+
+    PostgreSQL has an index for it (``ix_history_words``, spelled alike). SQLite compares row by row.
+    """
+    if dialect == "postgresql":
+        vector = sa.func.array_to_tsvector(sa.func.string_to_array(words, sa.literal_column("' '")))
+        return vector.bool_op("@@")(sa.cast(sa.bindparam("words", type_=sa.Text, required=True), pg.TSQUERY))
+    spaced, given = sa.literal_column("' '").concat(words), [f"word{place}" for place in range(many)]
+    return sa.and_(*(spaced.like(sa.bindparam(name, type_=sa.Text, required=True)) for name in given))
+
+
+def word_query(dialect: str, words: Sequence[str]) -> dict[str, str]:
+    """Return the parameters of :func:`has_words`; words are letters and digits (``contracts.history.words_of``)."""
+    if dialect == "postgresql":
+        return {"words": " & ".join(f"'{word}':*" for word in words)} if words else {}
+    return {f"word{place}": f"% {word}%" for place, word in enumerate(words)}
+
+
 # --- the journal -----------------------------------------------------------------------------------------------------
 
 _ACTIVE: Final = ", ".join(f"'{status}'" for status in sorted(RUN_ACTIVE))
 _FINAL: Final = ", ".join(f"'{status}'" for status in sorted(NODE_TERMINAL))
-_PG_TYPES: Final[Mapping[type[Any], str]] = {sa.Text: "text", sa.BigInteger: "int8", sa.LargeBinary: "bytea"}
+_PG_TYPES: Final[Mapping[type[Any], str]] = {
+    sa.Text: "text",
+    sa.BigInteger: "int8",
+    sa.LargeBinary: "bytea",
+    sa.Double: "float8",
+}
 
 
 def columns(table: sa.Table) -> tuple[str, ...]:
@@ -151,6 +176,7 @@ PARTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "prompts": _typed(tables.prompts),
     "plans": _typed(tables.plans),
     "versions": _typed(tables.run_plans),
+    "history": _typed(history),
     "answered": (("run_id", "text"), ("signal_id", "int8"), ("outcome", "text")),
     "records": (*((name, kind) for name, kind in _typed(tables.audit_records) if name in RECORD), ("born_as", "text")),
 }
@@ -252,7 +278,12 @@ def _contents(parts: frozenset[str], source: Mapping[str, str]) -> dict[str, str
     if "nodes" in parts:
         conflict = f" ON CONFLICT (run_id, node_id) DO UPDATE SET {_NODE_SET}"
         ctes["noded"] = _insert(tables.nodes, joined["nodes"], conflict=conflict)
-    for part, table in (("events", tables.events), ("prompts", tables.prompts), ("versions", tables.run_plans)):
+    for part, table in (
+        ("events", tables.events),
+        ("prompts", tables.prompts),
+        ("versions", tables.run_plans),
+        ("history", history),
+    ):
         if part in parts:
             ctes[f"wrote_{part}"] = _insert(table, joined[part])
     if "records" in parts:
@@ -354,6 +385,7 @@ LITE_EVENT: Final = _values(tables.events)
 LITE_PROMPT: Final = _values(tables.prompts)
 LITE_PLAN: Final = _values(tables.plans, " ON CONFLICT (tenant, document) DO NOTHING")
 LITE_VERSION: Final = _values(tables.run_plans)
+LITE_HISTORY: Final = _values(history)
 LITE_FORGET: Final = "DELETE FROM nodes WHERE run_id = ? AND node_id = ?"
 LITE_ANSWER: Final = "UPDATE signals SET outcome = ? WHERE run_id = ? AND signal_id = ? AND outcome IS NULL"
 LITE_LATE: Final = "UPDATE signals SET outcome = 'late' WHERE run_id = ? AND outcome IS NULL"

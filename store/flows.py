@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from store.connect import Database
-from store.dialect import locking
+from store.dialect import id_list, ids_among, locking
 from store.flow_tables import flow_uses, flow_versions, flows
 from store.keyset import Page, decode, page_of
 from store.statement import Statement, number, text
@@ -70,6 +70,11 @@ def _given(names: Sequence[str]) -> dict[str, sa.BindParameter[object]]:
 _ADD: Final = Statement(sa.insert(flows).values(_given(_FLOW)))
 _GET: Final = Statement(sa.select(flows).where(*_MINE))
 _LOCK: Final = Statement(lambda dialect: locking(dialect, sa.select(flows).where(*_MINE)))
+_THERE: Final = Statement(
+    lambda dialect: sa.select(flows.c.flow_id).where(
+        flows.c.tenant == text("of"), ids_among(dialect, flows.c.flow_id, "ids")
+    )
+)
 _SAVE: Final = Statement(
     sa.update(flows)
     .where(*_MINE, flows.c.revision == number("expected"))
@@ -184,6 +189,15 @@ async def remove(unit: Unit, tenant: str, flow_id: str) -> None:
     await unit.execute(_REMOVE_USES, of=tenant, flow=flow_id)
     await unit.execute(_REMOVE_VERSIONS, of=tenant, flow=flow_id)
     await unit.execute(_REMOVE, of=tenant, flow=flow_id)
+
+
+async def those_there(database: Database, tenant: str, flow_ids: Sequence[str]) -> frozenset[str]:
+    """Return which of these flows exist."""
+    if not flow_ids:
+        return frozenset()
+    async with database.reader() as reader:
+        rows = await reader.fetch(_THERE, of=tenant, ids=id_list(database.dialect, flow_ids))
+    return frozenset(row[0] for row in rows)
 
 
 async def version(database: Database, tenant: str, flow_id: str, number_: int | None) -> VersionRow | None:

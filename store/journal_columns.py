@@ -11,6 +11,7 @@ from typing import Any, Final
 from contracts.lifecycle import RunStatus
 from store import tables
 from store.dialect import RECORD, columns
+from store.history_tables import history
 from store.journal_pile import Entry, tidy
 from store.rows import Birth
 
@@ -19,6 +20,7 @@ Rows = list[tuple[Any, ...]]
 _NODE: Final = attrgetter(*columns(tables.nodes)[1:])
 _EVENT: Final = attrgetter(*columns(tables.events)[1:])
 _PROMPT: Final = attrgetter(*columns(tables.prompts))
+_HISTORY: Final = attrgetter(*columns(history))
 _RECORD: Final = attrgetter(*RECORD)
 _WRITE: Final = attrgetter(
     "run_id", "epoch", "before_seq", "after_seq", "status", "waiting_on_json", "wake_at", "plan_version", "plan_hash",
@@ -58,7 +60,7 @@ def birth_row(entry: Entry, birth: Birth) -> tuple[Any, ...]:
         run.contract_hash, write.ledger_json, run.created_at,
         run.started_at if write.started_at is None else write.started_at, write.ended_at,
         run.root_run_id, run.parent_run_id, run.parent_node_id, run.parent_generation, run.origin_run_id,
-        run.origin_node_id, run.start_at,
+        run.origin_node_id, run.start_at, run.flow_id, run.story_id, run.origin_json,
     )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def record_rows(birth: Birth) -> Rows:
 class Contents:
     """The rows that belong to runs: nodes, events, prompts, plans, answers."""
 
-    __slots__ = ("answered", "events", "nodes", "plans", "prompts", "versions")
+    __slots__ = ("answered", "events", "history", "nodes", "plans", "prompts", "versions")
 
     def __init__(self) -> None:
         self.nodes: Rows = []
@@ -91,6 +93,7 @@ class Contents:
         self.prompts: Rows = []
         self.versions: Rows = []
         self.answered: Rows = []
+        self.history: Rows = []
         self.plans: dict[tuple[str, str], str] = {}
 
     def add(self, entry: Entry, now_ms: int) -> None:
@@ -105,6 +108,8 @@ class Contents:
             self.prompts += [_PROMPT(prompt) for prompt in write.prompts]
         if write.answered:
             self.answered += [(run_id, signal_id, outcome) for signal_id, outcome in dict(write.answered).items()]
+        if write.history is not None:
+            self.history.append(_HISTORY(write.history))
         if write.plan is not None:
             self._add_plans(entry)
 
@@ -144,6 +149,6 @@ def parts_of(entries: Sequence[Entry], now_ms: int) -> dict[str, Rows]:
     parts = {
         "writes": writes, "births": births, "keys": keys, "nodes": contents.nodes, "events": contents.events,
         "prompts": contents.prompts, "plans": contents.plan_rows(), "versions": contents.versions,
-        "answered": contents.answered, "records": records,
+        "history": contents.history, "answered": contents.answered, "records": records,
     }  # fmt: skip
     return {part: rows for part, rows in parts.items() if rows}

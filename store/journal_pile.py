@@ -170,6 +170,7 @@ def merge(held: RunWrite, later: RunWrite) -> None:
     held.plans.extend(later.plans)
     held.spawned.extend(later.spawned)
     held.mail.extend(later.mail)
+    held.history = later.history
     if later.plan is not None:
         if held.plan is not None:
             held.plans.append(held.plan)

@@ -203,6 +203,7 @@ class Batch:
             (dialect.LITE_PROMPT, contents.prompts),
             (dialect.LITE_PLAN, contents.plan_rows()),
             (dialect.LITE_VERSION, contents.versions),
+            (dialect.LITE_HISTORY, contents.history),
             (dialect.LITE_ANSWER, [(outcome, run_id, signal_id) for run_id, signal_id, outcome in contents.answered]),
         ):
             if rows:

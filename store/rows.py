@@ -132,7 +132,7 @@ class RunRow:
     """The narrow, often written row of a run. ``ledger_json`` is the machine's own account (usage, rounds, waited).
 
     The members after ``ended_at`` are written once, at birth: its tree, its parent's node, what it is a fork of, its
-    scheduled start.
+    scheduled start, where it comes from.
     """
 
     run_id: str
@@ -162,6 +162,43 @@ class RunRow:
     origin_run_id: str | None = None
     origin_node_id: str | None = None
     start_at: int | None = None
+    flow_id: str | None = None
+    story_id: str | None = None
+    origin_json: str | None = None
+
+
+@dataclass(slots=True)
+class HistoryRow:
+    """One execution that ended: what lists and counts show of it for ever (T1, T2). ``duration_ms`` is time at work."""
+
+    run_id: str
+    tenant: str
+    principal: str
+    status: str
+    way: str
+    trigger: str
+    flow_id: str | None
+    flow_version: int | None
+    flow_name: str | None
+    template_id: str | None
+    template_name: str | None
+    story_id: str | None
+    tool: str | None
+    objective: str
+    preview: str
+    words: str
+    created_at: int
+    started_at: int | None
+    ended_at: int
+    duration_ms: int
+    waited_ms: int
+    asks: int
+    tokens: int
+    cost: float
+    error_code: str | None
+    error_message: str | None
+    failed_node_id: str | None
+    origin_run_id: str | None
 
 
 @dataclass(slots=True)
@@ -213,6 +250,8 @@ class RunWrite:
     """Child runs that are born in this transition."""
     mail: list[MailRow] = field(default_factory=list)
     """Signals to other runs; one to a run that has ended is dropped."""
+    history: HistoryRow | None = None
+    """What the history says of the run, with the write that ends it."""
     plans: list[PlanRow] = field(default_factory=list)
     """Plan versions before ``plan``, when several transitions that wait together were merged."""
 

@@ -76,6 +76,10 @@ runs: Final = sa.Table(
     text_column("origin_run_id", null=True),
     text_column("origin_node_id", null=True),
     number_column("start_at", null=True),
+    # Which door it came through and what it was made of (contracts/history.py); doors look runs up by the first two.
+    text_column("flow_id", null=True),
+    text_column("story_id", null=True),
+    text_column("origin_json", null=True),
     _one_of("status", RunStatus),
     # An ended run has no owner and no timer, so the two partial indexes below hold live runs only.
     sa.CheckConstraint(

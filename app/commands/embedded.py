@@ -34,7 +34,7 @@ class Embedded:
     async def submit(self, envelope: Json, key: str | None) -> str:
         """Accept the envelope."""
         with _sentences():
-            accepted = await self._doors.runs.submit(envelope, LOCAL, key=key, correlation_id=None)
+            accepted = await self._doors.runs.submit(envelope, LOCAL, key=key, trigger="cli")
         return accepted.run_id
 
     async def frames(self, run_id: str, after: int) -> AsyncIterator[Mapping[str, Any]]:

@@ -34,6 +34,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
@@ -74,7 +75,9 @@ class TestRuns:
         self.born: list[LoggedRun] = []
         self.reasons: list[str | None] = []
 
-    async def submit(self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None) -> Accepted:
+    async def submit(
+        self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None, trigger: str
+    ) -> Accepted:
         if isinstance(body, dict) and body.get("objective") == "break":
             raise ZeroDivisionError("a secret detail")
         read_envelope(body)
@@ -226,6 +229,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "plans": Plans(TestPlanner(), read_envelope),
         "capabilities": Capabilities(TestDirectory()),
         "registrations": TestRegistrations(),
+        "executions": Executions(parts.database, clock, Reads(parts.database, clock)),
         "flows": Flows(parts.database, clock, Counting(), Verdicts(TestPlanner(), parts.database)),
         "reviews": Reviews(
             parts.database,
