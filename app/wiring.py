@@ -51,6 +51,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executing import Executing
 from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
@@ -64,6 +65,7 @@ from service.retention import Retention
 from service.review import Reviews
 from service.runs import Runs
 from service.streams import Streams
+from service.templates import Templates
 from service.verdicts import Verdicts
 from store.connect import Database
 from store.journal import Journal
@@ -251,6 +253,9 @@ def _doors(
     metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
     reads = Reads(database, clock, shell.addresses)
+    verdicts = Verdicts(shell.planner, database)
+    flows = Flows(database, clock, shell.ids, verdicts)
+    templates = Templates(database, clock, shell.ids, verdicts, flows)
     return Doors(
         runs=Runs(worker),
         reads=reads,
@@ -266,7 +271,9 @@ def _doors(
         plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting),
         capabilities=Capabilities(shell.directory),
         registrations=registrations,
-        flows=Flows(database, clock, shell.ids, Verdicts(shell.planner, database)),
+        flows=flows,
+        templates=templates,
+        executing=Executing(database, flows, templates, reads, shell.planner),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),

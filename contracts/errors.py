@@ -172,6 +172,12 @@ class ExecutionNotFound(NotFound):
     code = "execution_not_found"
 
 
+class TemplateNotFound(NotFound):
+    """There is no such template."""
+
+    code = "template_not_found"
+
+
 class FlowVersionNotFound(NotFound):
     """The flow has no such version."""
 
@@ -362,6 +368,12 @@ class FlowInvalid(Unprocessable):
     """The flow cannot be used like this."""
 
     code, title = "flow_invalid", "Flow refused"
+
+
+class TemplateInvalid(Unprocessable):
+    """The template cannot be used like this."""
+
+    code, title = "template_invalid", "Template refused"
 
 
 class RegistrationInvalid(Unprocessable):

@@ -29,6 +29,8 @@ Trigger = Literal[
     "api", "stream", "execute", "run", "cli", "openai", "chat", "mcp", "webhook", "schedule", "retry", "fork"
 ]
 """The door a run came through."""
+By = Literal["flow_id", "template_id", "story_id", "principal", "way", "trigger"]
+"""What executions are added up by."""
 TRIGGERS: Final[frozenset[str]] = frozenset(get_args(Trigger))
 WAYS: Final[frozenset[str]] = frozenset(get_args(Way))
 
@@ -106,6 +108,12 @@ def preview_of(inputs: Any) -> str:
     text = first if isinstance(first, str) else orjson.dumps(first).decode()
     line = " ".join(text.split())
     return line if len(line) <= MOST_PREVIEW else line[: MOST_PREVIEW - 1] + "…"
+
+
+def given_of(envelope: Mapping[str, Any]) -> Any:
+    """Return what a run was given: its inputs, the parameters of its template where it has none."""
+    workflow = envelope.get("workflow")
+    return envelope.get("inputs") or (workflow.get("params") if isinstance(workflow, Mapping) else None) or {}
 
 
 def words_of(*texts: str | None) -> str:

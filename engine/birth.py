@@ -10,7 +10,7 @@ import orjson
 
 from contracts.envelope import TaskEnvelope
 from contracts.events import Event, Failed, Frame, PlanGenerated, PlanRejected, PlanRequested, Start, encode
-from contracts.history import PLANNED, Ending, Origin
+from contracts.history import PLANNED, Ending, Origin, given_of
 from contracts.lifecycle import RunStatus
 from contracts.ports import Planned, Unplannable
 from contracts.schema import CompiledSchema
@@ -187,7 +187,7 @@ def _refused_history(order: Order, last: Event, now_ms: int) -> HistoryRow:
     """Return the history of a run that ended before its first node (T1)."""
     return history_row(
         order.origin,
-        order.envelope_json.get("inputs"),
+        given_of(order.envelope_json),
         Ending(last.code, last.message) if isinstance(last, Failed) else Ending(),
         Ledger(),
         run_id=order.run_id,

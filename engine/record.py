@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from contracts.events import Event, Failed, Frame, encode
-from contracts.history import Ending
+from contracts.history import Ending, given_of
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
 from engine.asking import OUTPUT_REPAIR
@@ -142,7 +142,7 @@ def _history(state: RunState, last: Event | None) -> HistoryRow | None:
     ending = Ending(last.code, last.message, last.failed_node_id) if isinstance(last, Failed) else Ending()
     return history_row(
         state.origin,
-        state.envelope_json.get("inputs"),
+        given_of(state.envelope_json),
         ending,
         state.ledger,
         run_id=state.run_id,

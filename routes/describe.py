@@ -28,6 +28,7 @@ AFTER: Final = Param(
 )
 LAST_EVENT_ID: Final = Param("Last-Event-ID", "header", "Start after this frame id (an EventSource sends it).", _NUMBER)
 IDEMPOTENCY_KEY: Final = Param("Idempotency-Key", "header", "The same key and body is the same run.", _HEADER_SCHEMA)
+PREFER: Final = Param("Prefer", "header", "`wait=N` waits up to N seconds for the end (RFC 7240).", {"type": "string"})
 CORRELATION_ID: Final = Param(
     "X-Correlation-Id",
     "header",

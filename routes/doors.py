@@ -18,6 +18,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executing import Executing
 from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
@@ -27,6 +28,7 @@ from service.reads import Reads
 from service.retention import Retention
 from service.review import Reviews
 from service.streams import Streams
+from service.templates import Templates
 
 
 class AcceptedRun(Protocol):
@@ -176,6 +178,8 @@ class Doors:
     registrations: RegistrationsDoor
     flows: Flows
     executions: Executions
+    templates: Templates
+    executing: Executing
     reviews: Reviews
     audit: Audit
     retention: Retention

@@ -25,8 +25,8 @@ STATUSES: Final = frozenset(status.value for status in RunStatus)
 YEAR_MS: Final = 366 * 86_400_000
 
 
-def _time(request: Request, name: str) -> int | None:
-    """Return a query parameter that is a time (RFC 3339 with an offset) as wall ms."""
+def time_query(request: Request, name: str) -> int | None:
+    """Return a query parameter that is a time (RFC 3339 with an offset) as wall ms; None when absent."""
     text = text_query(request, name)
     if text is None:
         return None
@@ -54,8 +54,8 @@ def _wanted(request: Request) -> Wanted:
         status=text_query(request, "status", allowed=STATUSES),
         trigger=text_query(request, "trigger", allowed=TRIGGERS),
         way=text_query(request, "way", allowed=WAYS),
-        after_ms=_time(request, "since"),
-        before_ms=_time(request, "until"),
+        after_ms=time_query(request, "since"),
+        before_ms=time_query(request, "until"),
         longer_ms=number_query(request, "min_duration_ms", 0, YEAR_MS),
         shorter_ms=number_query(request, "max_duration_ms", 0, YEAR_MS),
         words=read_words(text_query(request, "q")),
@@ -99,8 +99,8 @@ async def counts(request: Request) -> Response:
     wanted = Wanted(
         flow_id=_id(request, "flow_id"),
         story_id=_id(request, "story_id"),
-        after_ms=_time(request, "since"),
-        before_ms=_time(request, "until"),
+        after_ms=time_query(request, "since"),
+        before_ms=time_query(request, "until"),
     )
     return Json(await doors_of(request).executions.counts(principal_of(request), wanted))
 
@@ -123,7 +123,7 @@ _TIME: Final[dict[str, Any]] = {"type": "string", "format": "date-time"}
 _MS: Final[dict[str, Any]] = {"type": "integer", "minimum": 0, "maximum": YEAR_MS}
 _OF_FLOW: Final = Param("flow_id", "query", "Only this flow's.", _TEXT)
 _OF_STORY: Final = Param("story_id", "query", "Only this story's.", _TEXT)
-_TIMES: Final = (
+TIMES: Final = (
     Param("since", "query", "Only those accepted at or after this time.", _TIME),
     Param("until", "query", "Only those accepted before this time.", _TIME),
 )
@@ -155,7 +155,7 @@ INDEX = RouteSpec(
         describe.LIMIT, describe.CURSOR, _STATUS, _OF_FLOW,
         Param("template_id", "query", "Only this template's.", _TEXT), _OF_STORY,
         _choice("trigger", "Only those that came through this door.", TRIGGERS),
-        _choice("way", "Only those of which this said what to run.", WAYS), *_TIMES,
+        _choice("way", "Only those of which this said what to run.", WAYS), *TIMES,
         Param("min_duration_ms", "query", "Only ended ones that took at least so long.", _MS),
         Param("max_duration_ms", "query", "Only ended ones that took less.", _MS),
         Param("q", "query", "Beginnings of words in name, objective, first parameter and error.", _TEXT),
@@ -165,7 +165,7 @@ INDEX = RouteSpec(
 COUNTS = RouteSpec(
     method="GET", path="/api/v1/executions/counts", handler=counts, name="count_executions",
     summary="Count executions by status", tag="executions",
-    description="A count stops at 10,000, and then `exact` is false.", params=(_OF_FLOW, _OF_STORY, *_TIMES),
+    description="A count stops at 10,000, and then `exact` is false.", params=(_OF_FLOW, _OF_STORY, *TIMES),
     answers=describe.ok("ExecutionCounts", "How many there are of each status."), errors=_READ,
 )  # fmt: skip
 DETAIL = RouteSpec(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from contracts import errors
-from contracts.errors import BadHeader, ErrorItem, RevisionRequired
+from contracts.errors import ErrorItem
 from contracts.schema import SchemaRefused
 from routes import describe
 from routes.answers import Json
@@ -17,6 +16,7 @@ from routes.attach import path_id
 from routes.auth import principal_of
 from routes.doors import doors_of
 from routes.intake import header, json_body, limit_query, number_query, raw_body, shield, text_query
+from routes.revisions import IF_MATCH, TAG, revision_of
 from routes.spec import JSON, Answer, Param, RouteSpec, ref
 from routes.stream import run_headers
 from service.exchange import from_yaml, to_yaml
@@ -25,23 +25,10 @@ from service.reads import run_links
 YAML: Final = "application/yaml"
 BUILDERS: Final = ("builder", "admin")
 MOST: Final = 10**9
-_ETAG: Final = re.compile(r'(?:W/)?"([0-9]{1,15})"')
 
 
 def _flow(request: Request) -> str:
     return path_id(request, "flow_id", errors.FlowNotFound)
-
-
-def _revision(request: Request) -> int:
-    """Return the revision in ``If-Match``; raise ``RevisionRequired`` (428) without one."""
-    sent = request.headers.getlist("if-match")
-    if not sent:
-        raise RevisionRequired
-    found = _ETAG.fullmatch(sent[0].strip())
-    if len(sent) > 1 or found is None:
-        message = "It is the ETag of the flow, in quotes."
-        raise BadHeader(f"If-Match: {message}", errors=[ErrorItem("/If-Match", "bad_header", message)])
-    return int(found[1])
 
 
 def _with_tag(flow: dict[str, Any], status: int = 200) -> Json:
@@ -70,19 +57,19 @@ async def detail(request: Request) -> Response:
 
 async def save(request: Request) -> Response:
     """Write the draft over."""
-    flow_id, revision, body = _flow(request), _revision(request), await json_body(request)
+    flow_id, revision, body = _flow(request), revision_of(request), await json_body(request)
     return _with_tag(await doors_of(request).flows.save(principal_of(request), flow_id, body, revision))
 
 
 async def remove(request: Request) -> Response:
     """Delete a flow and its versions; its runs stay."""
-    await doors_of(request).flows.remove(principal_of(request), _flow(request), _revision(request))
+    await doors_of(request).flows.remove(principal_of(request), _flow(request), revision_of(request))
     return Response(status_code=204)
 
 
 async def publish(request: Request) -> Response:
     """Make the draft a version."""
-    flow_id, revision = _flow(request), _revision(request)
+    flow_id, revision = _flow(request), revision_of(request)
     body = await json_body(request, required=False)
     version, new = await doors_of(request).flows.publish(principal_of(request), flow_id, body, revision)
     return Json(version, 201 if new else 200)
@@ -105,7 +92,7 @@ async def version(request: Request) -> Response:
 
 async def restore(request: Request) -> Response:
     """Copy a version into the draft."""
-    flow_id, revision, body = _flow(request), _revision(request), await json_body(request)
+    flow_id, revision, body = _flow(request), revision_of(request), await json_body(request)
     return _with_tag(await doors_of(request).flows.restore(principal_of(request), flow_id, body, revision))
 
 
@@ -156,10 +143,6 @@ async def run(request: Request) -> Response:
 
 
 _ID: Final = Param("flow_id", "path", "The flow.", {"type": "string"}, required=True)
-_IF_MATCH: Final = Param(
-    "If-Match", "header", "The ETag of the flow as you read it.", {"type": "string"}, required=True
-)
-_TAG: Final = {"ETag": "The revision of the draft; send it as `If-Match`."}
 _READ: Final = (errors.FlowNotFound, errors.StoreUnavailable)
 _WRITE: Final = (
     *describe.BODY_ERRORS, errors.FlowNotFound, errors.FlowInvalid, errors.StaleRevision, errors.RevisionRequired,
@@ -169,7 +152,7 @@ _WHICH: Final = {"type": "string", "pattern": "^(draft|[0-9]{1,9})$"}
 
 
 def _flow_answer(status: int, description: str) -> tuple[Answer, ...]:
-    return (Answer(status, description, {JSON: ref("Flow")}, _TAG),)
+    return (Answer(status, description, {JSON: ref("Flow")}, TAG),)
 
 
 CREATE = RouteSpec(
@@ -196,12 +179,12 @@ DETAIL = RouteSpec(
 )  # fmt: skip
 SAVE = RouteSpec(
     method="PUT", path="/api/v1/flows/{flow_id}", handler=save, name="save_flow", summary="Write the draft over",
-    tag="flows", params=(_ID, _IF_MATCH), request=ref("FlowDocument"), answers=_flow_answer(200, "The flow."),
+    tag="flows", params=(_ID, IF_MATCH), request=ref("FlowDocument"), answers=_flow_answer(200, "The flow."),
     errors=_WRITE, roles=BUILDERS,
 )  # fmt: skip
 REMOVE = RouteSpec(
     method="DELETE", path="/api/v1/flows/{flow_id}", handler=remove, name="delete_flow", summary="Delete a flow",
-    tag="flows", description="Its versions go; its runs keep the plans they have.", params=(_ID, _IF_MATCH),
+    tag="flows", description="Its versions go; its runs keep the plans they have.", params=(_ID, IF_MATCH),
     answers=(Answer(204, "Gone."),),
     errors=(
         errors.BadHeader, errors.FlowNotFound, errors.StaleRevision, errors.FlowInUse, errors.RevisionRequired,
@@ -210,7 +193,7 @@ REMOVE = RouteSpec(
 )  # fmt: skip
 PUBLISH = RouteSpec(
     method="POST", path="/api/v1/flows/{flow_id}/publish", handler=publish, name="publish_flow",
-    summary="Publish the draft as a version", tag="flows", params=(_ID, _IF_MATCH), request=ref("PublishInput"),
+    summary="Publish the draft as a version", tag="flows", params=(_ID, IF_MATCH), request=ref("PublishInput"),
     body_required=False,
     answers=(
         Answer(200, "The newest version says the same already.", {JSON: ref("FlowVersion")}),
@@ -235,7 +218,7 @@ VERSION = RouteSpec(
 )  # fmt: skip
 RESTORE = RouteSpec(
     method="POST", path="/api/v1/flows/{flow_id}/restore", handler=restore, name="restore_flow",
-    summary="Copy a version into the draft", tag="flows", params=(_ID, _IF_MATCH), request=ref("RestoreInput"),
+    summary="Copy a version into the draft", tag="flows", params=(_ID, IF_MATCH), request=ref("RestoreInput"),
     answers=_flow_answer(200, "The flow."), errors=(errors.FlowVersionNotFound, *_WRITE), roles=BUILDERS,
 )  # fmt: skip
 DIFF = RouteSpec(

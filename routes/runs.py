@@ -94,7 +94,7 @@ CREATE = RouteSpec(
     params=(
         describe.IDEMPOTENCY_KEY,
         describe.CORRELATION_ID,
-        Param("Prefer", "header", "`wait=N` waits up to N seconds for the end (RFC 7240).", {"type": "string"}),
+        describe.PREFER,
     ),
     answers=(
         Answer(200, "The run ended while the caller waited.", {JSON: ref("Run")}, describe.RUN_HEADERS),

@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import execution_shapes, flow_shapes, spec
+from routes import execution_shapes, flow_shapes, spec, template_shapes
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -278,6 +278,7 @@ def component_schemas() -> dict[str, Schema]:
         CallbackInput,
         RetentionInput,
         *flow_shapes.INPUTS,
+        *template_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -292,6 +293,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update(RENDERED)
     found.update({name: dict(schema) for name, schema in flow_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in execution_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in template_shapes.RENDERED.items()})
     return found
 
 

@@ -9,6 +9,7 @@ from routes import (
     catalogue,
     control,
     editing,
+    execute,
     executions,
     flex,
     flows,
@@ -22,6 +23,7 @@ from routes import (
     review,
     runs,
     session,
+    templates,
 )
 from routes.spec import RouteSpec
 
@@ -61,6 +63,8 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     registrations.HEARTBEAT,
     registrations.REMOVE,
     *flows.ROUTES,
+    *templates.ROUTES,
+    *execute.ROUTES,
     *executions.ROUTES,
     catalogue.FACETS,
     catalogue.PLANS,

@@ -14,11 +14,12 @@ import orjson
 from contracts.access import Principal
 from contracts.clock import rfc3339, rfc3339_or_none
 from contracts.errors import BadQuery, ErrorItem, ExecutionNotFound, FlowNotFound
-from contracts.history import MOST_LETTERS, Origin, Wanted, preview_of, words_of
+from contracts.history import MOST_LETTERS, By, Origin, Wanted, given_of, preview_of, words_of
 from contracts.lifecycle import RUN_ACTIVE, RUN_TERMINAL
 from contracts.ports import Clock
 from service.reads import Reads
-from store import flows, history
+from store import analytics, flows, history
+from store.analytics import Sums
 from store.connect import Database
 from store.history import COUNTED, LiveRow
 from store.keyset import Page, decode, page_of
@@ -95,6 +96,13 @@ class Executions:
         shown = {status: min(number, COUNTED) for status, number in counts.items()}
         return {"counts": shown, "total": sum(shown.values()), "exact": exact}
 
+    async def usage(self, principal: Principal, by: By, wanted: Wanted, limit: int) -> dict[str, Any]:
+        """Return what ended executions used: ``{"total", "by", "items"}``, the most expensive groups first (W6)."""
+        total = await analytics.sums(self._database, principal.tenant, wanted)
+        groups = await analytics.grouped(self._database, principal.tenant, by, wanted, limit)
+        items = [{"key": key, "name": name or None, **_used(sums)} for key, name, sums in groups]
+        return {"by": by, "total": _used(total), "items": items}
+
     async def detail(self, principal: Principal, execution_id: str, flow_id: str | None = None) -> dict[str, Any]:
         """Return an execution with its parameters and every node's attempts (T3); a pruned one without them.
 
@@ -117,7 +125,7 @@ class Executions:
         item = (await self._items(tenant, [found]))[0]
         if inside is None:
             return {**item, "pruned": True, "inputs": None, "output": None, "nodes": [], "more_nodes": False}
-        inputs = orjson.loads(inside.pop("envelope_json")).get("inputs", {})
+        inputs = given_of(orjson.loads(inside.pop("envelope_json")))
         return {**item, "pruned": False, "inputs": inputs, **inside}
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -181,6 +189,19 @@ _OF_RUN: Final = (
 )  # fmt: skip
 
 
+def _used(sums: Sums) -> dict[str, Any]:
+    return {
+        "executions": sums.executions,
+        "completed": sums.completed,
+        "failed": sums.failed,
+        "cancelled": sums.cancelled,
+        "tokens": sums.tokens,
+        "cost": round(sums.cost, 6),
+        "duration_ms": sums.duration_ms,
+        "waited_ms": sums.waited_ms,
+    }
+
+
 def read_words(query: str | None) -> tuple[str, ...]:
     """Return the words of a search: an execution is found when each of them begins one of its words.
 
@@ -220,7 +241,7 @@ def _words(row: LiveRow, origin: Origin) -> str:
 
 
 def _inputs(row: LiveRow) -> Any:
-    return orjson.loads(row.envelope_json).get("inputs")
+    return given_of(orjson.loads(row.envelope_json))
 
 
 def _of_live(row: LiveRow, now_ms: int) -> Found:

@@ -13,7 +13,7 @@ import orjson
 from contracts.access import Principal
 from contracts.clock import rfc3339, rfc3339_or_none
 from contracts.errors import NotFound
-from contracts.events import Complete, Failed
+from contracts.events import Complete, Failed, Log
 from contracts.lifecycle import RUN_TERMINAL, NodeStatus, RunStatus
 from contracts.ports import Clock
 from engine.addresses import Addresses
@@ -29,6 +29,8 @@ from store.lineage import children_of, forks_of
 from store.rows import NodeRow, RunRow
 from store.runs import envelope, node_row, node_rows, plan_row, run_page, run_row
 
+EVENTS: Final = 1_000
+"""Events that are read at once."""
 MOST_OUTPUT: Final = 64 * 1024
 """Bytes of an output that is shown among others, as in frames."""
 
@@ -131,6 +133,18 @@ class Reads:
         names = [*planned, *sorted(stored.keys() - planned.keys(), key=_natural)][:most]
         now_ms = self._clock.now_ms()
         return [_shown(run_id, node_detail(name, planned.get(name), stored.get(name), now_ms)) for name in names]
+
+    async def logs(self, principal: Principal, run_id: str, most: int) -> list[dict[str, Any]]:
+        """Return the first ``most`` frames of what the run and its capabilities logged."""
+        found: list[dict[str, Any]] = []
+        after = 0
+        while len(found) < most:
+            rows = await events_after(self._database, principal.tenant, run_id, after, EVENTS)
+            found += [orjson.loads(row.data) for row in rows if row.type == Log.type]
+            if len(rows) < EVENTS:
+                break
+            after = rows[-1].seq
+        return found[:most]
 
     async def end(self, principal: Principal, run_id: str) -> tuple[Any, dict[str, Any] | None]:
         """Return output and error of a run's terminal frame; both null before. Raises ``RunNotFound``."""

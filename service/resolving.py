@@ -13,9 +13,10 @@ import orjson
 
 from contracts.access import Principal
 from contracts.descent import MAX_DEPTH
-from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound
+from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound, TemplateNotFound
 from contracts.history import PLANNED, Origin, Trigger
 from contracts.schema import compile_schema
+from service import filling
 from store import flows
 from store.connect import Database
 
@@ -42,6 +43,8 @@ async def resolve(database: Database, principal: Principal, body: Any, trigger: 
     take. Bodies of another shape are left to their reader.
     """
     workflow = body.get("workflow") if isinstance(body, dict) else None
+    if isinstance(workflow, dict) and _is_template(workflow):
+        return await _template(database, principal, body, workflow, trigger)
     named = _named(workflow)
     if named is None:
         whole = await _with_subflows(database, principal.tenant, body, workflow)
@@ -61,6 +64,35 @@ async def resolve(database: Database, principal: Principal, body: Any, trigger: 
         "definition", trigger, flow_id=row.flow_id, flow_version=row.version, flow_name=str(document["name"])
     )
     return Resolved(whole, {"flow_id": row.flow_id, "version": row.version}, origin)
+
+
+def _is_template(workflow: Mapping[str, Any]) -> bool:
+    """Say whether a workflow is a template with parameters; every other shape is left to its reader."""
+    template_id, params = workflow.get("template_id", workflow.get("templateId")), workflow.get("params", {})
+    known = {"template_id", "templateId", "params"}
+    return isinstance(template_id, str) and isinstance(params, dict) and known.issuperset(workflow)
+
+
+async def _template(
+    database: Database, principal: Principal, body: Any, workflow: Mapping[str, Any], trigger: Trigger
+) -> Resolved:
+    """Put the plan and policies of a template, filled in with its parameters, into an envelope's body (W3)."""
+    template_id, params = workflow.get("template_id", workflow.get("templateId")), workflow.get("params", {})
+    row = await filling.find(database, principal.tenant, str(template_id))
+    if row is None:
+        item = ErrorItem("/workflow/template_id", TemplateNotFound.code, "There is no such template.")
+        raise EnvelopeInvalid(errors=[item])
+    template = orjson.loads(row.document_json)
+    filling.check_params(template, params, EnvelopeInvalid, "/workflow/params")
+    document = filling.filled(template, params)
+    _check_inputs(document, body.get("inputs", {}))
+    policies = _merged(_of_flow(document), body.get("policies") or {})
+    plan, missing = await expand(database, principal.tenant, document["plan"])
+    if missing:
+        raise EnvelopeInvalid("The template runs flows that are not there any more.", errors=missing)
+    kept = {"template_id": row.template_id, "params": params}
+    origin = Origin("template", trigger, template_id=row.template_id, template_name=row.name)
+    return Resolved({**body, "policies": policies, "workflow": {"plan": plan}}, kept, origin)
 
 
 async def expand(

@@ -34,6 +34,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
 from service.editing import Editing
+from service.executing import Executing
 from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
@@ -43,6 +44,7 @@ from service.reads import Reads
 from service.retention import Keep, Retention
 from service.review import Reviews
 from service.streams import Streams
+from service.templates import Templates
 from service.verdicts import Verdicts
 from store.connect import Database
 from store.journal import Journal
@@ -215,6 +217,9 @@ class Serving(Parts):
 
 def doors_over(parts: Parts, **changes: Any) -> Doors:
     clock = Wall()
+    verdicts = Verdicts(TestPlanner(), parts.database)
+    flows = Flows(parts.database, clock, Counting(), verdicts)
+    templates = Templates(parts.database, clock, Counting(), verdicts, flows)
     filled: dict[str, Any] = {
         "runs": parts.runs,
         "reads": Reads(parts.database, clock),
@@ -230,7 +235,9 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "capabilities": Capabilities(TestDirectory()),
         "registrations": TestRegistrations(),
         "executions": Executions(parts.database, clock, Reads(parts.database, clock)),
-        "flows": Flows(parts.database, clock, Counting(), Verdicts(TestPlanner(), parts.database)),
+        "flows": flows,
+        "templates": templates,
+        "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),
