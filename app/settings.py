@@ -83,8 +83,15 @@ class Settings(BaseSettings):
         default=1.0, gt=0, le=60, description="How often watched runs are looked up, for lost nudges."
     )
 
-    max_plan_nodes: int = Field(default=10_000, ge=1, description="Nodes of a plan.")
-    max_plan_edges: int = Field(default=50_000, ge=1, description="Edges of a plan.")
+    max_plan_nodes: int = Field(default=100, ge=1, description="Nodes of a plan.")
+    max_plan_edges: int = Field(default=200, ge=1, description="Edges of a plan.")
+    max_plan_fan_out: int = Field(default=100, ge=1, description="Edges that leave one node of a plan.")
+    max_plan_depth: int = Field(default=100, ge=1, description="Nodes on the longest path of a plan.")
+    max_plan_seconds: float = Field(
+        default=600.0, gt=0, description="Seconds that a plan is expected to take, waiting for people not counted."
+    )
+    max_plan_tokens: int | None = Field(default=None, ge=0, description="Tokens that a plan is expected to take.")
+    max_plan_cost: float | None = Field(default=None, ge=0, description="What a plan is expected to cost.")
     capabilities: _List = Field(default=(), description="Python files whose capabilities are loaded at start.")
     egress_allow: _List = Field(default=(), description="Host names that capabilities may call; none without it.")
 

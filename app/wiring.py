@@ -188,7 +188,7 @@ def _assemble(
     directory = LiveDirectory(registry, world.egress, database.clock)
     limits = Limits(settings.viewer_frames, settings.viewer_bytes)
     feed = Feed(database, limits=limits, tick_seconds=settings.feed_tick_seconds)
-    planner = SearchPlanner(directory, kind_table(), PlanLimits(settings.max_plan_nodes, settings.max_plan_edges))
+    planner = SearchPlanner(directory, kind_table(), _plan_limits(settings))
     shell = Shell(
         database=database,
         journal=journal,
@@ -229,6 +229,18 @@ def address_book(settings: Settings) -> dict[str, list[str]]:
         for address in addresses:
             check_address(address)
     return book
+
+
+def _plan_limits(settings: Settings) -> PlanLimits:
+    return PlanLimits(
+        settings.max_plan_nodes,
+        settings.max_plan_edges,
+        max_fan_out=settings.max_plan_fan_out,
+        max_depth=settings.max_plan_depth,
+        max_seconds=settings.max_plan_seconds,
+        max_tokens=settings.max_plan_tokens,
+        max_cost=settings.max_plan_cost,
+    )
 
 
 def _doors(

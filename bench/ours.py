@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.wiring import Flex, open_flex
 from bench.loop import arguments, drive, emit, summary
 from bench.plans import chain, envelope, fan
+from bench.server import WIDE
 from contracts.access import LOCAL
 
 HERE = Path(__file__).parent
@@ -50,7 +51,9 @@ async def main() -> None:
     """Run one case."""
     given = arguments(url="", scenario="chain", n=10, c=1, seconds=3.0)
     configure("error")
-    settings = Settings(database_url=given.url, capabilities=(str(HERE / "capabilities.py"),), log_level="error")
+    settings = Settings(
+        database_url=given.url, capabilities=(str(HERE / "capabilities.py"),), log_level="error", **WIDE
+    )
     plan, nodes = (fan(20), 22) if given.scenario == "fan" else (chain(given.n), given.n)
     body = envelope(plan, policies={"concurrency": 32, "timeouts": {"run_seconds": 600}})
     async with open_flex(settings) as flex:

@@ -16,6 +16,12 @@ from threading import Thread
 from typing import Any
 
 HERE = Path(__file__).parent
+WIDE: dict[str, Any] = {
+    "max_plan_nodes": 20_000, "max_plan_edges": 100_000, "max_plan_fan_out": 20_000, "max_plan_depth": 20_000,
+    "max_plan_seconds": 1e6,
+}  # fmt: skip
+"""Settings for plans that are larger than a service takes unless it is told to."""
+_LIMITS = {f"FLEX_{name.upper()}": str(value) for name, value in WIDE.items()}
 _SERVING = re.compile(rb'"address":\s*"http://127\.0\.0\.1:(\d+)"')
 
 
@@ -24,7 +30,7 @@ def service(url: str) -> Iterator[tuple[int, int]]:
     """Serve on a free port; yield (port, pid). Ended by its own pid."""
     command = [str(Path(sys.executable).with_name("flex")), "serve", "--port", "0", "--database-url", url]
     command += ["--capabilities", str(HERE / "capabilities.py")]
-    environment = {**os.environ, "FLEX_LOG_FORMAT": "json"}
+    environment = {**os.environ, "FLEX_LOG_FORMAT": "json", **_LIMITS}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     try:
         yield _port(process), process.pid

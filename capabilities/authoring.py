@@ -21,7 +21,7 @@ from capabilities.declarations import (
     produced,
 )
 from capabilities.threads import Key, ThreadContext, ThreadRunner
-from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec
+from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec, LiteralCheck
 
 _ABSENT: Final = object()
 
@@ -97,6 +97,7 @@ def capability(
     requires: tuple[str, ...] = (),
     in_process: bool = True,
     tokens: int = 0,
+    literals: Mapping[str, LiteralCheck] | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionCapability]:
     """Make a capability of a function; the description defaults to the first line of its docstring.
 
@@ -107,6 +108,7 @@ def capability(
     fixed: dict[str, Any] = {
         "version": version, "effects": effects, "cost": cost, "latency_ms": latency_ms, "quality": quality,
         "generic": generic, "batch": batch, "requires": requires, "in_process": in_process, "tokens": tokens,
+        "literals": literals or {},
     }  # fmt: skip
 
     def declare(function: Callable[..., Any]) -> FunctionCapability:

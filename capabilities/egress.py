@@ -12,12 +12,15 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from contracts.capability import CapabilityError
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → addresses as text; raises ``OSError`` when there are none."""
 
+_INSIDE: Final = (".localhost", ".local", ".internal", ".home.arpa")
+"""Names that never lead to the public internet (RFC 6761, 6762, 8375; ICANN's .internal)."""
 PORTS: Final = {"http": 80, "https": 443}
 
 _V4_CLOSED: Final = tuple(
@@ -64,6 +67,24 @@ class EgressPolicy:
         if closed:
             raise _refused(f"{name} is not on the public internet")
         return addresses[0]
+
+    def plainly_refused(self, url: str) -> str | None:
+        """Return why an address would be refused that says so itself; None: only resolving its host can tell."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").rstrip(".").lower(), parts.port
+        except ValueError:
+            return "it is no address"
+        if parts.scheme not in PORTS:
+            return f"{parts.scheme or 'an address without a scheme'} is not http or https"
+        number = PORTS[parts.scheme] if port is None else port
+        if host in self.allow or f"{host}:{number}" in self.allow:
+            return None
+        if number not in PORTS.values():
+            return f"port {number} is not one of 80 and 443"
+        numeric = host.replace(".", "").isdigit() or ":" in host
+        inside = host in ("", "localhost") or host.endswith(_INSIDE) or (numeric and not is_public(host))
+        return f"{host or 'nowhere'} is not on the public internet" if inside else None
 
     async def _addresses(self, name: str, port: int) -> Sequence[str]:
         if not name:

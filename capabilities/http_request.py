@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from capabilities.authoring import CapabilityBase, take
 from capabilities.egress import PORTS, EgressPolicy
 from capabilities.web_facets import HTTP_RESPONSE, REQUEST_BODY, REQUEST_URL
 from capabilities.world import World
-from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec, Param
+from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec, LiteralCheck, Param
 from contracts.outcome import Fail
 from contracts.wire import has_nul
 
@@ -28,6 +29,14 @@ MAX_REDIRECTS: Final = 5
 SECONDS: Final = 30.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BUSY: Final = frozenset({408, 425, 429})
+
+
+def _at_url(egress: EgressPolicy) -> Mapping[str, LiteralCheck]:
+    def check(value: Any) -> tuple[str, str] | None:
+        why = egress.plainly_refused(value) if isinstance(value, str) else None
+        return None if why is None else ("egress_forbidden", f"No request is sent there: {why}.")
+
+    return {"url": check}
 
 
 class HttpGet(CapabilityBase):
@@ -47,6 +56,7 @@ class HttpGet(CapabilityBase):
     def __init__(self, world: World) -> None:
         """Take the egress policy."""
         self._egress = world.egress
+        self.spec = replace(self.spec, literals=_at_url(world.egress))
 
     async def run(self, bundle: Bundle, context: CallContext) -> Any:
         """Return status, content type and text; follows up to five redirects, each of them checked."""
@@ -79,6 +89,7 @@ class HttpPost(CapabilityBase):
     def __init__(self, world: World) -> None:
         """Take the egress policy."""
         self._egress = world.egress
+        self.spec = replace(self.spec, literals=_at_url(world.egress))
 
     async def run(self, bundle: Bundle, context: CallContext) -> Any:
         """Return status, content type and text, redirects included: they are not followed."""

@@ -13,7 +13,21 @@ from contracts.capability import CapabilityError
 from contracts.expressions import ExpressionRefused, compile_jsonata
 
 
-@capability("json.transform", consumes={"expression": JSONATA, "value": TRANSFORM_INPUT}, quality=0.6, latency_ms=10)
+def _refused(value: Any) -> tuple[str, str] | None:
+    try:
+        compile_jsonata(value if isinstance(value, str) else "")
+    except ExpressionRefused as error:
+        return "bad_expression", str(error)
+    return None
+
+
+@capability(
+    "json.transform",
+    consumes={"expression": JSONATA, "value": TRANSFORM_INPUT},
+    quality=0.6,
+    latency_ms=10,
+    literals={"expression": _refused},
+)
 def json_transform(expression: str, value: Any) -> Any:
     """Applies a JSONata expression to a value; what the expression gives is the output."""
     try:

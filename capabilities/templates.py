@@ -53,6 +53,15 @@ def render(source: str, values: Mapping[str, Any]) -> str:
     return _run(Environment(fuel=fuel, undefined_behavior="strict", pycompat=False), source, values)
 
 
+def compile_template(source: str) -> None:
+    """Raise :class:`TemplateRefused` for a template that :func:`render` would refuse whatever the values are."""
+    check(source)
+    try:
+        Environment().add_template("it", source)
+    except TemplateError as error:
+        raise TemplateRefused(error.message) from error
+
+
 def _run(environment: Environment, source: str, values: Mapping[str, Any]) -> str:
     environment.finalizer = _counted()
     environment.add_filter("join", _join)

@@ -7,8 +7,16 @@ from typing import Any
 
 from capabilities.authoring import capability
 from capabilities.data_facets import RENDERED_TEXT, TEMPLATE_VALUES, TEXT_TEMPLATE
-from capabilities.templates import TemplateRefused, render
+from capabilities.templates import TemplateRefused, compile_template, render
 from contracts.capability import CapabilityError
+
+
+def _refused(value: Any) -> tuple[str, str] | None:
+    try:
+        compile_template(value if isinstance(value, str) else "")
+    except TemplateRefused as error:
+        return "template_refused", str(error)
+    return None
 
 
 @capability(
@@ -17,6 +25,7 @@ from contracts.capability import CapabilityError
     produces=RENDERED_TEXT,
     quality=0.5,
     latency_ms=5,
+    literals={"template": _refused},
 )
 def text_template(template: str, values: Mapping[str, Any] | None = None) -> str:
     """Fills in a template that may show values, choose with if and repeat with for."""

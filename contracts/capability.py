@@ -39,6 +39,10 @@ class Param:
     required: bool = True
 
 
+LiteralCheck = Callable[[Any], "tuple[str, str] | None"]
+"""A value → a code and why it would be refused; None: nothing is known against it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CapabilitySpec:
     """What a capability takes, gives, costs and does to the world.
@@ -64,6 +68,8 @@ class CapabilitySpec:
     requires: tuple[str, ...] = ()
     in_process: bool = True
     tokens: int = 0
+    literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
+    """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,19 @@ from planner.ungated import ungated
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
-    """What a plan may be (``max_nodes``, ``max_edges``), and how much a search may look at."""
+    """What a plan may be, and how much a search may look at (``max_states``, ``max_goals``).
+
+    ``max_fan_out`` is how many edges may leave one node, ``max_depth`` nodes of the longest path, ``max_seconds``,
+    ``max_tokens`` and ``max_cost`` what the plan is expected to take without waiting for people; None: no limit.
+    """
 
     max_nodes: int = 20_000
     max_edges: int = 100_000
+    max_fan_out: int | None = None
+    max_depth: int | None = None
+    max_seconds: float | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
     max_states: int = 20_000
     max_goals: int = 200
 

@@ -7,7 +7,7 @@ text reads rows in the order of time until the page is full: it has no index ove
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,11 +17,13 @@ from store.connect import Database
 from store.dialect import has_words, word_query
 from store.history_tables import history
 from store.rows import HistoryRow
-from store.statement import Statement, number, text
+from store.statement import Row, Statement, number, text
 from store.tables import envelopes, runs
 
 COUNTED: Final = 10_000
 """Past so many a count is not exact any more: counting reads every row that it counts."""
+WINDOWS: Final = (2_000, 20_000)
+"""How many of the newest executions are looked at for a word before the index of words is asked."""
 _LIVE: Final = (runs.c.ended_at.is_(None), runs.c.parent_run_id.is_(None))
 
 
@@ -80,9 +82,26 @@ def _statement(what: str, table: sa.Table, wanted: Wanted, dialect: str) -> Stat
     shape = tuple(getattr(wanted, each.name) is not None for each in fields(Wanted)[:-1])
     key = (what, table.name, shape, len(wanted.words), dialect)
     if key not in _KEPT:
-        where = _where(table, wanted, dialect)
-        _KEPT[key] = Statement(_counting(table, where) if what == "count" else _paging(table, where))
+        _KEPT[key] = Statement(_construct(what, table, wanted, dialect))
     return _KEPT[key]
+
+
+def _construct(what: str, table: sa.Table, wanted: Wanted, dialect: str) -> sa.Select[Any]:
+    where = _where(table, wanted, dialect)
+    if what == "count":
+        return _counting(table, where)
+    if what == "page":
+        return _paging(table, where)
+    newest_first = (history.c.created_at.desc(), history.c.run_id.desc())
+    before = sa.tuple_(history.c.created_at, history.c.run_id) < sa.tuple_(number("at"), text("last"))
+    if what == "near":
+        plain = _where(history, replace(wanted, words=()), dialect)
+        window = sa.select(history).where(*plain, before).order_by(*newest_first).limit(number("window")).subquery()
+        found = sa.select(window).where(has_words(dialect, window.c.words, len(wanted.words)))
+        return found.order_by(window.c.created_at.desc(), window.c.run_id.desc()).limit(number("most"))
+    # Fenced off, because in one query the limit would make PostgreSQL walk through time after all.
+    every = sa.select(history).where(*where, before).cte("every").prefix_with("MATERIALIZED")
+    return sa.select(every).order_by(every.c.created_at.desc(), every.c.run_id.desc()).limit(number("most"))
 
 
 def _counting(table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
@@ -135,11 +154,29 @@ async def live(database: Database, tenant: str, wanted: Wanted, at: tuple[int, s
 
 async def ended(database: Database, tenant: str, wanted: Wanted, at: tuple[int, str], most: int) -> list[HistoryRow]:
     """Return up to ``most`` executions that ended, newest first, behind ``(created_at, run_id)``."""
-    statement = _statement("page", history, wanted, database.dialect)
-    given = _given(history, wanted, database.dialect)
+    rows: Sequence[Row] = ()
     async with database.reader() as reader:
-        rows = await reader.fetch(statement, tenant=tenant, at=at[0], last=at[1], most=most, **given)
+        for statement, given in ended_queries(wanted, at, most, tenant, database.dialect):
+            rows = await reader.fetch(statement, **given)
+            if len(rows) == most:
+                break
     return [HistoryRow(*row) for row in rows]
+
+
+def ended_queries(
+    wanted: Wanted, at: tuple[int, str], most: int, tenant: str, dialect: str
+) -> list[tuple[Statement, dict[str, Any]]]:
+    """Return what :func:`ended` asks the database in turn, until a page is full.
+
+    A common word is found among the newest rows, a rare one by the index of words. PostgreSQL cannot know which it is:
+    so the newest rows are looked at first, in two steps, and the index is asked for the rest.
+    """
+    given = {"tenant": tenant, "at": at[0], "last": at[1], "most": most, **_given(history, wanted, dialect)}
+    if not wanted.words or dialect != "postgresql":
+        return [(_statement("page", history, wanted, dialect), given)]
+    near = _statement("near", history, wanted, dialect)
+    windows = [(near, {**given, "window": window}) for window in WINDOWS]
+    return [*windows, (_statement("words", history, wanted, dialect), given)]
 
 
 async def count(database: Database, tenant: str, wanted: Wanted, *, alive: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from contracts.plan import Finding
+from contracts.plan import Estimate, Finding
 from planner.draft import Draft
 from planner.index import PEOPLE
 
@@ -22,6 +22,40 @@ def size(draft: Draft) -> Iterator[Finding]:
         if count > most:
             message = f"The plan has {count:,} {name}; this service takes {most:,}."
             yield Finding(layer="resource", code=f"too_many_{name}", message=message, pointer=f"{draft.at}/{name}")
+
+
+def width(draft: Draft) -> Iterator[Finding]:
+    """A node that more edges leave than this service takes."""
+    most = draft.scene.limits.max_fan_out
+    for place, ways in enumerate(draft.onward):
+        if most is not None and len(ways) > most:
+            message = f"{len(ways):,} edges leave this node; this service takes {most:,}."
+            yield draft.units[place].finding("resource", "too_wide", message, fix="Use a map, or steps in between.")
+
+
+def length(draft: Draft) -> Iterator[Finding]:
+    """A longer path than this service takes."""
+    most = draft.scene.limits.max_depth
+    if most is not None and len(draft.units) > most and (deep := draft.longest()[0]) > most:
+        message = f"The longest path has {deep:,} nodes; this service takes {most:,}."
+        yield Finding(layer="resource", code="too_long", message=message, pointer=draft.at)
+
+
+def _over_limits(draft: Draft, expected: Estimate, seconds: float) -> Iterator[Finding]:
+    limits = draft.scene.limits
+    rows: tuple[tuple[str, str, float, float | None], ...] = (
+        ("too_slow", "seconds", seconds, limits.max_seconds),
+        ("too_many_tokens", "tokens", expected.tokens, limits.max_tokens),
+        ("too_expensive", "of cost", expected.cost, limits.max_cost),
+    )
+    for code, what, amount, most in rows:
+        if most is not None and amount > most:
+            message = f"The plan is expected to take {amount:g} {what}; this service takes {most:g}."
+            yield Finding(layer="resource", code=code, message=message, pointer=draft.at)
+
+
+def _asks_people(draft: Draft) -> bool:
+    return any(PEOPLE in unit.spec.requires for unit in draft.everyone() if unit.spec is not None)
 
 
 def topology(draft: Draft) -> Iterator[Finding]:
@@ -58,20 +92,16 @@ def kinds(draft: Draft) -> Iterator[Finding]:
 
 
 def estimate(draft: Draft) -> Iterator[Finding]:
-    """A plan that is expected to spend more than its budget or its time."""
+    """A plan that is expected to take more than this service takes, or (a warning) than its budget or its time."""
     policies = draft.scene.envelope.policies
     expected = draft.estimate()
     # Waiting for people is not time that the run spends.
-    asks = any(PEOPLE in unit.spec.requires for unit in draft.everyone() if unit.spec is not None)
+    seconds = 0 if _asks_people(draft) else expected.latency_ms / 1_000
+    yield from _over_limits(draft, expected, seconds)
     rows: tuple[tuple[str, float, float | None, str], ...] = (
         ("cost", expected.cost, policies.budget.cost, "/policies/budget/cost"),
         ("tokens", expected.tokens, policies.budget.tokens, "/policies/budget/tokens"),
-        (
-            "seconds",
-            0 if asks else expected.latency_ms / 1_000,
-            policies.timeouts.run_seconds,
-            "/policies/timeouts/run_seconds",
-        ),
+        ("seconds", seconds, policies.timeouts.run_seconds, "/policies/timeouts/run_seconds"),
     )
     for name, amount, most, pointer in rows:
         if most is not None and amount > most:
@@ -79,4 +109,4 @@ def estimate(draft: Draft) -> Iterator[Finding]:
             yield Finding(layer="resource", code="over_estimate", severity="warning", message=message, pointer=pointer)
 
 
-CHECKS: Final = (size, topology, kinds, estimate)
+CHECKS: Final = (size, width, length, topology, kinds, estimate)

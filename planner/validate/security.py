@@ -76,4 +76,14 @@ def bypassed_gates(draft: Draft) -> Iterator[Finding]:
             yield unit.finding("security", "gate_bypassed", message, fix="Leave the gate out; it is added again.")
 
 
-CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates)
+def refused_literals(draft: Draft) -> Iterator[Finding]:
+    """A literal that its capability would refuse: a forbidden host, a template or expression outside its language."""
+    for unit in draft.everyone():
+        for name, check in unit.spec.literals.items() if unit.spec is not None else ():
+            bound = unit.node.inputs.get(name)
+            found = check(bound.value) if bound is not None and bound.is_value else None
+            if found is not None:
+                yield unit.finding("security", *found, pointer_of(["inputs", name]))
+
+
+CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates, refused_literals)

@@ -57,6 +57,24 @@ def test_whatever_python_calls_private_is_refused(address: ipaddress.IPv4Address
         assert not is_public(str(address))
 
 
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("https://example.com/x", False), ("http://1.1.1.1/", False), ("https://[2606:4700:4700::1111]/", False),
+        ("http://10.0.0.1/", True), ("http://[::1]/", True), ("http://localhost/", True), ("http://db.internal/", True),
+        ("http://printer.local./", True), ("ftp://example.com/", True), ("example.com", True), ("http:///x", True),
+        ("http://example.com:8080/", True), ("http://intranet:8080/", False), ("http://[/", True),
+    ],
+)  # fmt: skip
+def test_an_address_that_says_so_itself_is_refused_before_anything_runs(url: str, refused: bool) -> None:
+    """W4: egress to a forbidden host is a finding of the plan that writes it down."""
+    policy = EgressPolicy(frozenset({"intranet:8080"}))
+    assert (policy.plainly_refused(url) is not None) is refused
+    found = Registry(World(egress=policy)).find("http.get")
+    assert found is not None
+    assert (found.spec.literals["url"](url) or ("",))[0] == ("egress_forbidden" if refused else "")
+
+
 def _resolving(*addresses: str) -> EgressPolicy:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses

@@ -35,10 +35,14 @@ WORLD = World(
         cap("many", "texts", "text", batch=True),
         cap("free", "text", generic=True),
         cap("needs", "text", "pair"),
+        cap(
+            "strict", "text", "text", literals={"text": lambda text: ("no_shouting", "Quiet!") if text == "A" else None}
+        ),
     ],
     {"off": "switch it on"},
     PlanLimits(max_nodes=5, max_edges=6),
 )
+SHOUTED = ("no_shouting", "Quiet!")
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -192,6 +196,40 @@ def test_a_fault_is_found_where_it_is(code: str, pointer: str, change: Change) -
 def test_the_plan_without_a_fault_is_taken() -> None:
     """The other half of the table above: unchanged, the plan has no finding at all."""
     assert codes(submit(good())) == {}
+
+
+LIMITS: tuple[tuple[str, str, PlanLimits, PlanLimits], ...] = (
+    ("too_wide", "/workflow/plan/nodes/0", PlanLimits(max_fan_out=0), PlanLimits(max_fan_out=1)),
+    ("too_long", "/workflow/plan", PlanLimits(max_depth=1), PlanLimits(max_depth=2)),
+    ("too_slow", "/workflow/plan", PlanLimits(max_seconds=0.019), PlanLimits(max_seconds=0.02)),
+    ("too_many_tokens", "/workflow/plan", PlanLimits(max_tokens=5), PlanLimits(max_tokens=6)),
+    ("too_expensive", "/workflow/plan", PlanLimits(max_cost=0.9), PlanLimits(max_cost=1.0)),
+    ("too_many_nodes", "/workflow/plan/nodes", PlanLimits(max_nodes=1), PlanLimits(max_nodes=2)),
+    ("too_many_edges", "/workflow/plan/edges", PlanLimits(max_edges=0), PlanLimits(max_edges=1)),
+)
+
+
+@pytest.mark.parametrize(("code", "pointer", "narrow", "wide"), LIMITS, ids=[row[0] for row in LIMITS])
+def test_a_plan_over_a_limit_is_refused_and_one_at_it_is_not(
+    code: str, pointer: str, narrow: PlanLimits, wide: PlanLimits
+) -> None:
+    """W4: the limits of the service, whatever the envelope allows."""
+    specs = [cap("up", "text", "text", latency_ms=10, cost=0.5, tokens=3)]
+    found = codes(submit(good(), world=World([Facet("text", TEXT)], specs, limits=narrow)))
+    assert (found[code].layer, found[code].severity, found[code].pointer) == ("resource", "error", pointer)
+    assert codes(submit(good(), world=World([Facet("text", TEXT)], specs, limits=wide))) == {}
+
+
+def test_a_literal_that_its_capability_refuses_is_found_before_it_runs() -> None:
+    """W4: egress, templates and expressions; only what the plan writes down can be judged."""
+    plan = good()
+    plan["nodes"][0] |= {"capability_id": "strict", "inputs": {"text": {"value": "A"}}}
+    found = codes(submit(plan))["no_shouting"]
+    assert (found.layer, found.pointer) == ("security", "/workflow/plan/nodes/0/inputs/text")
+    plan["nodes"][0]["inputs"]["text"]["value"] = "a"
+    assert codes(submit(plan)) == {}
+    plan["nodes"][0]["inputs"]["text"] = {"from": "/inputs/text"}
+    assert codes(submit(plan)) == {}
 
 
 POLICIES: tuple[tuple[str, dict[str, Any], dict[str, Any], bool], ...] = (
@@ -386,7 +424,7 @@ def test_a_long_chain_is_checked_in_linear_time() -> None:
 
     def seconds(length: int) -> float:
         best = 9.0
-        for take in range(3):
+        for take in range(5):
             start = time.perf_counter()
             assert isinstance(submit(_chain(length), world=world, objective=f"take {take}"), Planned)
             best = min(best, time.perf_counter() - start)
