@@ -23,6 +23,7 @@ from capabilities.openai_model import ModelSettings, OpenAIModel
 from capabilities.registry import Registry
 from capabilities.world import World
 from contracts.envelope import TaskEnvelope
+from contracts.memory import MemoryLimits
 from contracts.ports import Clock, CrashPoints, Nudge, Signer
 from engine.addresses import Addresses
 from engine.drafting import Drafting
@@ -57,6 +58,7 @@ from service.flows import Flows
 from service.handing import Handing
 from service.intake import admit
 from service.lineage import Lineages
+from service.memory import Memory
 from service.plans import Plans
 from service.prompts import Prompts
 from service.reads import Reads
@@ -218,6 +220,11 @@ def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
     return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
 
 
+def memory_limits(settings: Settings) -> MemoryLimits:
+    """Return how much is remembered."""
+    return MemoryLimits(settings.memory_value_bytes, settings.memory_keys, settings.memory_read_bytes)
+
+
 def _links(settings: Settings, database: Database, signer: Signer) -> Links:
     return Links(database, database.clock, signer, round(settings.link_hours * 3_600_000))
 
@@ -286,6 +293,7 @@ def _doors(
         flows=flows,
         templates=templates,
         executing=Executing(database, flows, templates, reads, shell.planner),
+        memory=Memory(database, clock, shell.ids, memory_limits(settings)),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),
