@@ -205,6 +205,7 @@ def _assemble(
         addresses=Addresses(signer, settings.public_url),
         drafting=Drafting(ModelWriter(planner), world.model, settings.planner_strategy),
         notifies=bool(settings.notify),
+        memory_limits=memory_limits(settings),
     )
     worker = Worker(shell, WorkerLimits(runs=settings.max_active_runs, lease_seconds=settings.lease_seconds))
     nudge.attach(lambda run_id, _worker: worker.wake(run_id), feed.announced)

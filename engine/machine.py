@@ -149,6 +149,7 @@ class Machine:
         turn.state.running.discard(node.node_id)
         match outcome:
             case Done() | Choose():
+                turn.out.memory.extend(report.memory)
                 turn.complete(node, outcome.output, report.output_json)
                 frontier.node_ended(turn, node)
             case Expand():
@@ -170,6 +171,8 @@ class Machine:
     def _pause(self, turn: Turn, node: NodeState, outcome: Pause, report: Report) -> None:
         if outcome.resumes:
             node.parked = {"state": outcome.state}
+            if report.memory:
+                node.parked["memory"] = [write.as_json() for write in report.memory]
         node.shown_as = report.shown_as
         ask(turn, node, outcome.prompt, "resume" if outcome.resumes else report.purpose, report.covers)
 

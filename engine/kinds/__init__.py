@@ -14,11 +14,25 @@ from engine.kinds.delay import DELAY
 from engine.kinds.join import JOIN
 from engine.kinds.loop import LOOP
 from engine.kinds.map import MAP
+from engine.kinds.memory import MEMORY
 from engine.kinds.subflow import SUBFLOW
 from engine.kinds.transform import TRANSFORM
 from engine.kinds.wait import WAIT
 
-KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, LOOP, JOIN, SUBFLOW, ASK, DELAY, WAIT)
+KINDS: Final[tuple[Kind, ...]] = (
+    CALL,
+    STRUCTURE,
+    TRANSFORM,
+    BRANCH,
+    MAP,
+    LOOP,
+    JOIN,
+    SUBFLOW,
+    ASK,
+    DELAY,
+    WAIT,
+    MEMORY,
+)
 
 BY_NAME: Final[Mapping[str, Kind]] = {kind.spec.name: kind for kind in KINDS}
 

@@ -51,6 +51,14 @@ def inner_nodes(draft: Draft) -> Iterator[Finding]:
             yield unit.finding("structure", "inner_node_invalid", message, "/kind")
 
 
+def misfits(draft: Draft) -> Iterator[Finding]:
+    """Fields and inputs of a node that do not fit together, as its kind has it."""
+    for unit in draft.everyone():
+        if unit.kind is not None and unit.own is not None:
+            for code, message, below in unit.kind.misfits(unit.node, unit.own):
+                yield unit.finding("structure", code, message, below)
+
+
 def edges(draft: Draft) -> Iterator[Finding]:
     """An edge from or to a node that does not exist."""
     for place, edge in enumerate(draft.edges):
@@ -233,6 +241,7 @@ CHECKS: Final = (
     duplicate_ids,
     kinds,
     inner_nodes,
+    misfits,
     edges,
     references,
     output_map,

@@ -1,14 +1,15 @@
-"""A whole service, as in the spine."""
+"""A whole service whose capabilities remember."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.spine.running import Service, serving
+from tests.memory.running import remembering
+from tests.spine.running import Service
 
 
 @pytest.fixture
 async def service(database_url: str) -> AsyncIterator[Service]:
     """A served process on each database."""
-    async with serving(database_url) as running:
+    async with remembering(database_url) as running:
         yield running
