@@ -255,6 +255,8 @@ class KindSpec:
     JSON Schema that every output of the kind fits, also one that a person gives. ``remembers`` says that it reads or
     writes memory by itself. ``misfits(node, own)`` returns (code, message, pointer below the node) of what does not fit
     together; ``scopes(own)`` (pointer, name) of every scope of memory that it touches.
+    ``handles(own)`` returns the node that it stands in for when that has failed. ``place`` says that nothing comes
+    before it, or nothing after it, but gates.
     """
 
     name: str
@@ -274,6 +276,8 @@ class KindSpec:
     remembers: bool = False
     misfits: Callable[[PlanNode, Any], Sequence[tuple[str, str, str]]] = lambda _node, _own: ()
     scopes: Callable[[Any], Sequence[tuple[str, str]]] = lambda _own: ()
+    handles: Callable[[Any], str | None] = lambda _own: None
+    place: Literal["first", "last"] | None = None
 
 
 KindTable = Mapping[str, KindSpec]

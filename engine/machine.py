@@ -231,7 +231,9 @@ class Machine:
             node.lost += 1
             if node.lost >= self.world.max_lost:
                 failures.fail_node(turn, node, "worker_lost", f"{node.lost} processes died while it ran.")
-                return
+                if turn.ended():
+                    return
+                continue
             node.resumed = True
             turn.make_ready(node)
         if not signal.asked_here:

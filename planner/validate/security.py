@@ -69,7 +69,7 @@ def bypassed_gates(draft: Draft) -> Iterator[Finding]:
     if not any("guards" in node.own for node in nodes):
         return
     seen: set[str] = set()
-    for gate, problem in broken_gates(nodes, draft.edges, draft.output):
+    for gate, problem in broken_gates(nodes, draft.edges, draft.output, draft.scene.kinds):
         if gate not in seen:
             seen.add(gate)
             unit = draft.units[draft.by_id[gate]]

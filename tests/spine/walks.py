@@ -310,6 +310,10 @@ class World:
             outcome = Expand(node.step.own.over.value)
         elif kind == "loop":
             outcome = Iterate(7 if node.step.own.initial is not None else None)
+        elif kind == "error_handler":
+            outcome = Iterate(walk.machine.state.error_of(node.step.own.target))
+        elif kind == "variable":
+            outcome = Done(1)
         elif kind == "subflow":
             contract = {"mode": "json_schema", "schema": True}
             outcome = Spawn(
