@@ -128,7 +128,7 @@ def recall(state: RunState, loop: NodeState, index: int) -> None:
     """Make a loop that is read from its rows carry what the round ``index`` was given; rounds are recalled in order."""
     loop.next_item = index + 1
     if is_handler(loop.step):
-        loop.carry = state.error_of(loop.step.own.target)
+        loop.carry = state.error_of(loop.step.own.handles)
         return
     if index:
         loop.carry = put_out(state.nodes[f"{loop.node_id}[{index - 1}]"])

@@ -1,4 +1,4 @@
-"""``error_handler``: runs when its target has failed, and puts something out in its place (W5, F6)."""
+"""``error_handler``: runs when the node it handles has failed, and puts something out in its place (W5, F6)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _Code = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class HandlerFields(Wire):
-    """``node`` runs once, as ``name[0]``, when ``target`` has failed; its parameter ``as`` gets the error.
+    """``node`` runs once, as ``name[0]``, when the node ``handles`` has failed; its parameter ``as`` gets the error.
 
     The error is ``{"node_id", "code", "message", "attempt"}``. ``codes`` are the ones that are handled; without it all
     but what people said no to: ``rejected`` and ``prompt_withdrawn`` are handled only by name.
     """
 
-    target: Annotated[str, Field(min_length=1, max_length=128)]
+    handles: Annotated[str, Field(min_length=1, max_length=128)]
     node: dict[str, Any]
     as_: Annotated[str, Field(min_length=1, max_length=100)] = "error"
     codes: Annotated[list[_Code], Field(min_length=1, max_length=50)] | None = None
@@ -32,15 +32,15 @@ class HandlerFields(Wire):
 
 
 class HandlerKind:
-    """Runs its node once; whoever reads the target reads what came of that."""
+    """Runs its node once; whoever reads that one reads what came of it."""
 
     spec = KindSpec(
         name="error_handler",
         fields=HandlerFields,
         summary="Runs a node when another one failed, and stands in for it.",
-        references=lambda _node, own: [own.target],
+        references=lambda _node, own: [own.handles],
         inner=lambda own: own.inner(),
-        handles=lambda own: own.target,
+        handles=lambda own: own.handles,
         waits=True,
         lists=lambda _own: False,
     )

@@ -69,12 +69,12 @@ def handlers(draft: Draft) -> Iterator[Finding]:
             continue
         if first[target] != unit.node.node_id:
             message = f"{target!r} has a handler already: {first[target]!r}."
-            yield unit.finding("structure", "handler_twice", message, "/target")
+            yield unit.finding("structure", "handler_twice", message, "/handles")
         why = _unhandled(draft.units[place])
         if why is not None:
             message = f"{target!r} {why}, so nothing can stand in for it."
             fix = "Put it into a subflow, and handle that."
-            yield unit.finding("structure", "handler_misplaced", message, "/target", fix)
+            yield unit.finding("structure", "handler_misplaced", message, "/handles", fix)
 
 
 def _unhandled(unit: Unit) -> str | None:

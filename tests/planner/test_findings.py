@@ -106,7 +106,7 @@ UP: dict[str, Any] = {"kind": "call", "capability_id": "up"}
 HANDLER: dict[str, Any] = {
     "node_id": "h",
     "kind": "error_handler",
-    "target": "a",
+    "handles": "a",
     "node": {"kind": "variable", "default": "x"},
 }
 MEMORY: dict[str, Any] = {"node_id": "c", "kind": "memory", "op": "get", "scope": "shared:s", "key": "k"}
@@ -183,9 +183,9 @@ ERRORS: tuple[tuple[str, str, Change], ...] = (
         "/workflow/plan/edges",
         each(*(edge(**{"from": "a", "to": "b", "condition": f"{n} == 1"}) for n in range(7))),
     ),
-    ("handler_twice", "/workflow/plan/nodes/3/target", each(*(more(**{**HANDLER, "node_id": n}) for n in "hi"))),
-    ("handler_misplaced", "/workflow/plan/nodes/3/target", each(more(**MAP), more(**{**HANDLER, "target": "c"}))),
-    ("dangling_reference", "/workflow/plan/nodes/2", more(**{**HANDLER, "target": "z"})),
+    ("handler_twice", "/workflow/plan/nodes/3/handles", each(*(more(**{**HANDLER, "node_id": n}) for n in "hi"))),
+    ("handler_misplaced", "/workflow/plan/nodes/3/handles", each(more(**MAP), more(**{**HANDLER, "handles": "c"}))),
+    ("dangling_reference", "/workflow/plan/nodes/2", more(**{**HANDLER, "handles": "z"})),
     ("cycle", "/workflow/plan/nodes/1", more(**{**HANDLER, "node": {**UP, "inputs": {"text": {"node_id": "b"}}}})),
     (
         "start_not_first",

@@ -68,7 +68,7 @@ def _handle(chance: random.Random, nodes: list[dict[str, Any]], edges: list[dict
     target = chance.choice(targets)
     after = [edge for edge in edges if edge["from"] == target]
     codes = {"codes": ["broken", "prompt_expired"]} if chance.random() < 0.3 else {}
-    nodes.append({"node_id": "h", "kind": "error_handler", "target": target, "node": _inner(chance)} | codes)
+    nodes.append({"node_id": "h", "kind": "error_handler", "handles": target, "node": _inner(chance)} | codes)
     edges += [edge | {"from": "h"} for edge in after]
     edges.append({"from": target, "to": "h", "condition": None})
 

@@ -14,7 +14,7 @@ from tests.spine.sse import payload, shapes
 def handler(target: str = "a", **more: Any) -> dict[str, Any]:
     """A handler called ``h`` that puts out what it is given: why its target failed."""
     inner = {"kind": "transform", "expression": "error"}
-    return {"node_id": "h", "kind": "error_handler", "target": target, "node": inner} | more
+    return {"node_id": "h", "kind": "error_handler", "handles": target, "node": inner} | more
 
 
 async def test_a_handler_stands_in_for_its_target(service: Service) -> None:
@@ -168,7 +168,7 @@ async def test_a_handled_run_is_forked(service: Service) -> None:
         ([{"node_id": "a", "kind": "branch", "condition": "true", "then": "b"}, call("b", "noop"), handler()],
          "handler_misplaced"),
         ([call("a", "noop"), handler(), handler("h") | {"node_id": "h2"}], "handler_misplaced"),
-        ([call("a", "noop"), {"node_id": "h", "kind": "error_handler", "target": "a"}], "required"),
+        ([call("a", "noop"), {"node_id": "h", "kind": "error_handler", "handles": "a"}], "required"),
         ([call("a", "noop"), handler(codes=[])], "too_short"),
     ],
 )  # fmt: skip

@@ -313,7 +313,7 @@ class World:
         elif kind == "loop":
             outcome = Iterate(7 if node.step.own.initial is not None else None)
         elif kind == "error_handler":
-            outcome = Iterate(walk.machine.state.error_of(node.step.own.target))
+            outcome = Iterate(walk.machine.state.error_of(node.step.own.handles))
         elif kind == "variable":
             outcome = Done(1)
         elif kind == "subflow":
