@@ -95,6 +95,17 @@ class Settings(BaseSettings):
     capabilities: _List = Field(default=(), description="Python files whose capabilities are loaded at start.")
     egress_allow: _List = Field(default=(), description="Host names that capabilities may call; none without it.")
 
+    memory_value_bytes: int = Field(
+        default=64 * 1024, ge=1, le=1024 * 1024, description="Largest value that is remembered under a key, as JSON."
+    )
+    memory_keys: int = Field(default=1_000, ge=1, le=100_000, description="Keys of a scope of memory.")
+    memory_read_bytes: int = Field(
+        default=1024 * 1024,
+        ge=1,
+        le=16 * 1024 * 1024,
+        description="How much of what is remembered a node is given, as JSON; the newest of it, if there is more.",
+    )
+
     model_base_url: str | None = Field(
         default=None, description="Base URL of an OpenAI-compatible model service, up to `/v1`."
     )

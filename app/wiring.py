@@ -23,6 +23,7 @@ from capabilities.openai_model import ModelSettings, OpenAIModel
 from capabilities.registry import Registry
 from capabilities.world import World
 from contracts.envelope import TaskEnvelope
+from contracts.memory import MemoryLimits
 from contracts.ports import Clock, CrashPoints, Nudge, Signer
 from engine.addresses import Addresses
 from engine.drafting import Drafting
@@ -57,6 +58,7 @@ from service.flows import Flows
 from service.handing import Handing
 from service.intake import admit
 from service.lineage import Lineages
+from service.memory import Memory
 from service.plans import Plans
 from service.prompts import Prompts
 from service.reads import Reads
@@ -203,6 +205,7 @@ def _assemble(
         addresses=Addresses(signer, settings.public_url),
         drafting=Drafting(ModelWriter(planner), world.model, settings.planner_strategy),
         notifies=bool(settings.notify),
+        memory_limits=memory_limits(settings),
     )
     worker = Worker(shell, WorkerLimits(runs=settings.max_active_runs, lease_seconds=settings.lease_seconds))
     nudge.attach(lambda run_id, _worker: worker.wake(run_id), feed.announced)
@@ -216,6 +219,11 @@ def _assemble(
 def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
     """Read a body as a submission would."""
     return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
+
+
+def memory_limits(settings: Settings) -> MemoryLimits:
+    """Return how much is remembered."""
+    return MemoryLimits(settings.memory_value_bytes, settings.memory_keys, settings.memory_read_bytes)
 
 
 def _links(settings: Settings, database: Database, signer: Signer) -> Links:
@@ -286,6 +294,7 @@ def _doors(
         flows=flows,
         templates=templates,
         executing=Executing(database, flows, templates, reads, shell.planner),
+        memory=Memory(database, clock, shell.ids, memory_limits(settings)),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),

@@ -173,3 +173,15 @@ class ThreadContext:
     def log(self, level: Literal["debug", "info", "warning", "error"], message: str) -> None:
         """As :meth:`CallContext.log`."""
         _post(self._loop, self._context.log, level, message)
+
+    def remember(self, scope: str, key: str, value: Any, expected_revision: int | None = None) -> None:
+        """As :meth:`CallContext.remember`; at once, so that what cannot be kept is refused where it was asked."""
+        self._context.remember(scope, key, value, expected_revision)
+
+    def forget(self, scope: str, key: str, expected_revision: int | None = None) -> None:
+        """As :meth:`CallContext.forget`."""
+        self._context.forget(scope, key, expected_revision)
+
+    def revision(self, scope: str, key: str) -> int:
+        """As :meth:`CallContext.revision`."""
+        return self._context.revision(scope, key)

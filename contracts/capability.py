@@ -103,6 +103,20 @@ class CallContext(Protocol):
     def log(self, level: Literal["debug", "info", "warning", "error"], message: str) -> None:
         """Write a ``log`` frame with the node's next transition."""
 
+    def remember(self, scope: str, key: str, value: Any, expected_revision: int | None = None) -> None:
+        """Have a JSON value remembered under a key of a scope that the run names, when the node completes (R5).
+
+        With ``expected_revision`` only if the key still has it then, 0: is not there; else the attempt has failed
+        (``memory_conflict``) and another one reads what is there. A failed attempt writes nothing. Raises
+        :class:`CapabilityError` for a scope that ``context.memory`` does not name, and for what cannot be kept.
+        """
+
+    def forget(self, scope: str, key: str, expected_revision: int | None = None) -> None:
+        """Have a key forgotten, likewise."""
+
+    def revision(self, scope: str, key: str) -> int:
+        """Return the revision of a key in the bundle's ``memory``; 0 when it is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.clock import read_rfc3339
 from contracts.errors import EnvelopeInvalid
 from contracts.ids import is_header_token, is_node_id, is_token
+from contracts.memory import read_scope
 from contracts.prompts import PromptKind, PromptPolicy
 from contracts.wire import Wire, read_model
 
@@ -44,6 +45,15 @@ def _time(value: str) -> str:
     return value
 
 
+def _scope(value: str) -> str:
+    if read_scope(value) is None:
+        raise PydanticCustomError("bad_scope", "A scope of memory is agent:<agent>/<story> or shared:<namespace>.")
+    return value
+
+
+_Scope = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_scope)]
+
+
 class Bundle(Wire):
     """A typed piece of data in the context: ``type`` names a facet, ``payload`` is its value."""
 
@@ -56,7 +66,7 @@ class Context(Wire):
 
     story_id: _Id | None = None
     documents: list[_Id] = Field(default_factory=list, max_length=100)
-    memory: list[_Name] = Field(default_factory=list, max_length=100)
+    memory: list[_Scope] = Field(default_factory=list, max_length=100)
     bundles: list[Bundle] = Field(default_factory=list, max_length=100)
 
     @field_validator("story_id")

@@ -184,6 +184,12 @@ class FlowVersionNotFound(NotFound):
     code = "flow_version_not_found"
 
 
+class MemoryNotFound(NotFound):
+    """Nothing is remembered under this key."""
+
+    code = "memory_not_found"
+
+
 class CapabilityNotFound(NotFound):
     """No such capability is registered here; register it (again)."""
 
@@ -280,6 +286,12 @@ class StaleRevision(Conflict):
     code = "stale_revision"
 
 
+class MemoryFull(Conflict):
+    """The scope holds as many keys as it may; forget some."""
+
+    code = "memory_full"
+
+
 class FlowInUse(Conflict):
     """Other flows run this one."""
 
@@ -374,6 +386,12 @@ class TemplateInvalid(Unprocessable):
     """The template cannot be used like this."""
 
     code, title = "template_invalid", "Template refused"
+
+
+class MemoryInvalid(Unprocessable):
+    """This cannot be remembered like this."""
+
+    code, title = "memory_invalid", "Memory refused"
 
 
 class RegistrationInvalid(Unprocessable):

@@ -252,7 +252,11 @@ class KindSpec:
     that it ends by a callback, so ``/run/callbacks/<node_id>`` is its address. ``fed`` names the own field whose
     binding it is fed by instead of ``inputs``. ``lists(own)`` says whether it puts out the list of what its inner node
     puts out, or one of them. ``subplan(own)`` returns the plan (JSON) that it runs as a child run. ``output`` is the
-    JSON Schema that every output of the kind fits, also one that a person gives.
+    JSON Schema that every output of the kind fits, also one that a person gives. ``remembers`` says that it reads or
+    writes memory by itself. ``misfits(node, own)`` returns (code, message, pointer below the node) of what does not fit
+    together; ``scopes(own)`` (pointer, name) of every scope of memory that it touches.
+    ``handles(own)`` returns the node that it stands in for when that has failed. ``place`` says that nothing comes
+    before it, or nothing after it, but gates.
     """
 
     name: str
@@ -269,6 +273,11 @@ class KindSpec:
     lists: Callable[[Any], bool] = lambda _own: True
     subplan: Callable[[Any], Any] = lambda _own: None
     output: Mapping[str, Any] | None = None
+    remembers: bool = False
+    misfits: Callable[[PlanNode, Any], Sequence[tuple[str, str, str]]] = lambda _node, _own: ()
+    scopes: Callable[[Any], Sequence[tuple[str, str]]] = lambda _own: ()
+    handles: Callable[[Any], str | None] = lambda _own: None
+    place: Literal["first", "last"] | None = None
 
 
 KindTable = Mapping[str, KindSpec]

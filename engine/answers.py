@@ -75,7 +75,7 @@ def _act(turn: Turn, node: NodeState, prompt: OpenPrompt, decision: Mapping[str,
 
 def _resume(turn: Turn, node: NodeState, prompt: OpenPrompt, answer: Any) -> None:
     """A capability asked: go on where it stopped, in the same attempt."""
-    node.parked = {"state": (node.parked or {}).get("state"), "answer": answer}
+    node.parked = {"state": None, **(node.parked or {}), "answer": answer}
     node.resumed = True
     turn.make_ready(node)
 

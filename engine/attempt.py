@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -16,7 +16,8 @@ import structlog
 from pocketflow import AsyncNode
 
 from contracts.capability import Bundle, Capability, CapabilityDirectory, identity
-from contracts.outcome import Choose, Done, Fail, Outcome, Pause, Retry
+from contracts.errors import StoreUnavailable
+from contracts.outcome import NO_USAGE, Choose, Done, Fail, Outcome, Pause, Retry, Usage
 from contracts.ports import CrashPoints
 from contracts.prompts import PromptKind, PromptSpec
 from contracts.wire import MAX_DEPTH, deep_place, has_nul
@@ -26,6 +27,7 @@ from engine.gates import gate_question
 from engine.kinds import BY_NAME as KINDS_BY_NAME
 from engine.kinds.base import Work
 from engine.outputs import OutputsView
+from engine.remembering import NO_NOTEBOOK, NoNotebook, Notebook
 from engine.signals import Report
 from engine.state import NodeState, RunState
 
@@ -43,6 +45,7 @@ class Context:
     idempotency_key: str
     on_delta: Callable[[str], None]
     logs: list[tuple[str, str]]
+    notebook: Notebook | NoNotebook = NO_NOTEBOOK
 
     def delta(self, text: str) -> None:
         """Send text to the viewers."""
@@ -52,6 +55,18 @@ class Context:
         """Keep a line for the node's next transition; at most 100 of 2,000 characters."""
         if len(self.logs) < 100:
             self.logs.append((level, message[:2_000]))
+
+    def remember(self, scope: str, key: str, value: Any, expected_revision: int | None = None) -> None:
+        """Have a value remembered when the node completes."""
+        self.notebook.remember(scope, key, value, expected_revision)
+
+    def forget(self, scope: str, key: str, expected_revision: int | None = None) -> None:
+        """Have a key forgotten when the node completes."""
+        self.notebook.forget(scope, key, expected_revision)
+
+    def revision(self, scope: str, key: str) -> int:
+        """Return the revision of a key as it was read."""
+        return self.notebook.revision(scope, key)
 
 
 @dataclass(slots=True)
@@ -72,6 +87,8 @@ class Attempt:
     shown_as: str | None = None
     late_seconds: float = 0.0
     """how long ago a call that must not be repeated was said to begin: whoever takes over asks after its time"""
+    notebook: Notebook | None = None
+    """what it may read of memory and write, if its run names a scope and its kind has a use for it"""
 
     def report(self, outcome: Outcome, **more: Any) -> Report:
         """Return what the machine gets to know of this attempt."""
@@ -83,6 +100,7 @@ class Attempt:
             purpose=self.purpose,
             covers=self.covers,
             shown_as=self.shown_as,
+            memory=() if self.notebook is None else self.notebook.writes,
             **more,
         )
 
@@ -135,13 +153,41 @@ class _AttemptNode(AsyncNode):  # type: ignore[misc]  # pocketflow ships no type
     """The three steps of an attempt; it has no state of its own, so one instance serves all."""
 
     async def prep_async(self, shared: Attempt) -> Work | Report:
+        if shared.notebook is not None and shared.node.step.kind.spec.needs_capability:
+            try:
+                short = await shared.notebook.open()
+            except StoreUnavailable as error:
+                return shared.report(Retry(error.code, error.message))
+            if short:
+                message = (
+                    f"Only what was written last is in the bundle's memory: {', '.join(short)} hold more than fits."
+                )
+                shared.logs.append(("warning", message[:2_000]))
         return prepare(shared)
 
     async def exec_async(self, prep_res: Work | Report) -> Outcome | Report:
         return prep_res if isinstance(prep_res, Report) else await KINDS_BY_NAME[prep_res.node.kind].run(prep_res)
 
     async def post_async(self, shared: Attempt, _prepared: Work | Report, exec_res: Outcome | Report) -> Report:
-        return exec_res if isinstance(exec_res, Report) else conclude(shared, exec_res)
+        report = exec_res if isinstance(exec_res, Report) else conclude(shared, exec_res)
+        if shared.notebook is None or not shared.notebook.writes:
+            return report
+        return await _kept(shared, shared.notebook, report)
+
+
+async def _kept(shared: Attempt, notebook: Notebook, report: Report) -> Report:
+    """Return the report unless what the attempt wants remembered could not be written; a failed one writes nothing."""
+    if isinstance(report.outcome, Pause) and not report.outcome.resumes:
+        message = "What is remembered before a question goes with the work after it; this question has none."
+        return shared.report(Fail("memory_not_kept", message))
+    if not isinstance(report.outcome, (Done, Choose)):
+        return report
+    conflict = await notebook.conflict(once=shared.node.step.once)
+    return report if conflict is None else shared.report(replace(conflict, usage=_usage(report.outcome)))
+
+
+def _usage(outcome: Done | Choose) -> Usage:
+    return outcome.usage if isinstance(outcome, Done) else NO_USAGE
 
 
 _NODE = _AttemptNode()
@@ -177,6 +223,7 @@ def prepare(shared: Attempt) -> Work | Report:
         parked=node.parked,
         proposed=proposed,
         started_ms=node.started_at or 0,
+        notebook=shared.notebook,
     )
 
 
@@ -219,7 +266,7 @@ def _bundle(shared: Attempt) -> Bundle:
         directives=envelope.policies.directives,
         instructions=envelope.special_instructions,
         documents=(),
-        memory={},
+        memory={} if shared.notebook is None else shared.notebook.shown(),
         contract=shared.contracts.of(node.step, state.plan).shown,
         attempt=node.attempt,
         errors=node.feedback,
@@ -230,7 +277,8 @@ def _context(shared: Attempt) -> Context:
     node = shared.node
     run_id = shared.state.run_id
     key = f"{run_id}/{node.node_id}/{node.generation}/1"
-    return Context(run_id, node.node_id, node.attempt, key, shared.on_delta, shared.logs)
+    notebook = shared.notebook or NO_NOTEBOOK
+    return Context(run_id, node.node_id, node.attempt, key, shared.on_delta, shared.logs, notebook)
 
 
 def _missing_capability(shared: Attempt) -> Report:

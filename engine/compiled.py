@@ -22,13 +22,15 @@ class Way:
     to: str
     condition: CompiledCondition | None = None
     side: bool | None = None
+    on_error: bool = False
+    """it is taken when its start has failed, and then only"""
     counts: bool = True
     """whether taking it makes the target run; an edge that only brings data does not overrule one that decides"""
 
     @property
     def decides(self) -> bool:
         """Say whether it may be refused although its start completed."""
-        return self.condition is not None or self.side is not None
+        return self.condition is not None or self.side is not None or self.on_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class CompiledPlan:
     """join for the first → the nodes that lead to nothing but it, in the plan's order"""
     loses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """node → the joins it is a loser of"""
+    handlers: Mapping[str, str] = field(default_factory=dict)
+    """node → the node that stands in for it when it has failed"""
 
 
 def compile_plan(graph: PlanGraph, kinds: Mapping[str, Kind], attempts: int, timeout: float) -> CompiledPlan:
@@ -102,6 +106,7 @@ def compile_plan(graph: PlanGraph, kinds: Mapping[str, Kind], attempts: int, tim
         node.node_id: compile_step(node, kinds, attempts, timeout, outgoing[node.node_id], indegree[node.node_id])
         for node in graph.nodes
     }
+    handlers = _handlers(steps)
     losers = _losers(graph, steps)
     loses: dict[str, tuple[str, ...]] = {}
     for join, nodes in losers.items():
@@ -117,7 +122,21 @@ def compile_plan(graph: PlanGraph, kinds: Mapping[str, Kind], attempts: int, tim
         guarded=_guarded(graph),
         plan_gates=tuple(node.node_id for node in graph.nodes if node.own.get("guards") == "plan"),
         facets=_facets(graph),
+        handlers=handlers,
     )
+
+
+def _handlers(steps: dict[str, Step]) -> dict[str, str]:
+    """Return target → handler, and make the way from the one to the other one that a failure takes."""
+    found = {}
+    for step in list(steps.values()):
+        target = step.kind.spec.handles(step.own)
+        if target is not None:
+            found[target] = step.node_id
+            start = steps[target]
+            ways = (replace(way, on_error=way.on_error or way.to == step.node_id) for way in start.ways)
+            steps[target] = replace(start, ways=tuple(ways))
+    return found
 
 
 def _guarded(graph: PlanGraph) -> dict[str, str]:

@@ -121,6 +121,10 @@ class RunContracts:
                 own.append(compile_schema(self.facets[output.facet]))
             if output.schema_ is not None:
                 own.append(compile_schema(output.schema_))
+        handled = step.kind.spec.handles(step.own)
+        if handled is not None and step.node_id in plan.steps:
+            target = self._build(plan.steps[handled], plan)
+            return NodeContract((*own, *target.own), (*self._parts(step.node_id, plan), *target.parts))
         return NodeContract(tuple(own), tuple(self._parts(step.node_id, plan)))
 
     def _parts(self, node_id: str, plan: CompiledPlan) -> list[Part]:

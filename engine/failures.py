@@ -9,7 +9,7 @@ from contracts.events import NodeError, NodeRetry, ValidationFailed
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
 from contracts.prompts import PromptKind, PromptSpec
-from engine import replan, rules
+from engine import frontier, replan, rules
 from engine.asking import ask, ask_repair
 from engine.retry import delay_ms
 from engine.state import NOTHING, NodeState
@@ -18,6 +18,8 @@ from engine.turn import Turn
 OUTPUT_INVALID: Final = "output_invalid"
 TIMED_OUT: Final = frozenset({"capability_timeout", "callback_timeout"})
 """codes of attempts that ran out of their time"""
+SAID_NO: Final = frozenset({"rejected", "prompt_withdrawn"})
+"""codes of nodes that failed because people said so"""
 
 
 def attempt_failed(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
@@ -133,21 +135,38 @@ def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
         refused = None if node.refused is NOTHING else node.refused
         ask_repair(turn, node, refused, schema, f"The output of {node.node_id} does not fit. Please repair it.")
         return
+    message = f"The output of {node.node_id} does not fit its contract after {node.attempt} attempts."
+    if handles(turn, node, outcome.code):
+        fail_node(turn, node, outcome.code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
-    message = f"The output of {node.node_id} does not fit its contract after {node.attempt} attempts."
     turn.fail("output_contract_unmet", message, node.node_id, outcome.errors, retryable=True)
 
 
 def fail_node(
     turn: Turn, node: NodeState, code: str, message: str, run_code: str = "node_failed", *, retryable: bool = True
 ) -> None:
-    """End the node and the run with it."""
+    """End the node and the run with it, unless another node stands in for it."""
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
     node.error = {"code": code, "message": message}
-    turn.emit(NodeError(node.attempt, code, message, "abort"), node.node_id)
+    handled = handles(turn, node, code)
+    turn.emit(NodeError(node.attempt, code, message, "handler" if handled else "abort"), node.node_id)
+    if handled:
+        frontier.node_ended(turn, node)
+        return
     turn.fail(run_code, f"{node.node_id}: {message}", node.node_id, retryable=retryable)
+
+
+def handles(turn: Turn, node: NodeState, code: str) -> bool:
+    """Say whether the plan has a handler for this failure; a person's no is handled only by name (H4)."""
+    plan = turn.state.plan
+    handler = plan.handlers.get(node.node_id)
+    if handler is None:
+        return False
+    codes = plan.steps[handler].own.codes
+    return code not in SAID_NO if codes is None else code in codes
 
 
 def ask_effect(turn: Turn, node: NodeState, message: str) -> None:

@@ -52,9 +52,10 @@ def proceed(turn: Turn, node: NodeState) -> None:
 def _ways_taken(turn: Turn, node: NodeState) -> list[tuple[Way, bool]] | None:
     """Decide every way out; None when a condition failed and ended the run."""
     if node.status is not NodeStatus.COMPLETED:
-        return [(way, False) for way in node.step.ways]
+        failed = node.status is NodeStatus.FAILED
+        return [(way, failed and way.on_error) for way in node.step.ways]
     if not node.step.recorded and all(way.side is None for way in node.step.ways):
-        return [(way, True) for way in node.step.ways]
+        return [(way, not way.on_error) for way in node.step.ways]
     side = node.output["taken"] if node.step.kind.spec.name == "branch" else None
     decided: list[tuple[Way, bool]] = []
     for way in node.step.ways:
@@ -69,6 +70,8 @@ def _ways_taken(turn: Turn, node: NodeState) -> list[tuple[Way, bool]] | None:
 
 
 def _takes(turn: Turn, way: Way, side: bool | None) -> bool:
+    if way.on_error:
+        return False
     if way.side is not None and side is not None and way.side is not side:
         return False
     if way.condition is None:
@@ -92,9 +95,15 @@ def _arrive(turn: Turn, way: Way, *, taken: bool, upstream: NodeState) -> Sequen
         return _superseded(turn, step) if state.plan.losers else ()
     if left == 0:
         node = open_node(turn, step)
-        turn.skip(node, "upstream_skipped" if upstream.status is not NodeStatus.COMPLETED else "condition_false")
+        turn.skip(node, _why_skipped(way, upstream))
         return (node,)
     return ()
+
+
+def _why_skipped(way: Way, upstream: NodeState) -> str:
+    if upstream.status is not NodeStatus.COMPLETED:
+        return "upstream_skipped"
+    return "no_error" if way.on_error else "condition_false"
 
 
 def _superseded(turn: Turn, join: Step) -> Sequence[NodeState]:

@@ -25,8 +25,13 @@ def open_node(turn: Turn, step: Step, parent: str | None = None) -> NodeState:
 
 
 def is_loop(node: NodeState) -> bool:
-    """Say whether a node runs its items one after the other, each with the last one's output."""
-    return node.step.kind.spec.name == "loop"
+    """Say whether a node runs its items one after the other, each with the last one's output; a handler has one."""
+    return node.step.kind.spec.name == "loop" or is_handler(node.step)
+
+
+def is_handler(step: Step) -> bool:
+    """Say whether a node stands in for one that failed."""
+    return step.kind.spec.handles(step.own) is not None
 
 
 def item_step(turn: Turn, outer: NodeState, index: int) -> Step:
@@ -77,6 +82,8 @@ def _fill(turn: Turn, outer: NodeState) -> bool:
 def _next_round(turn: Turn, loop: NodeState) -> bool:
     """Begin a loop's next round, or end it."""
     own, rounds = loop.step.own, loop.next_item
+    if is_handler(loop.step):
+        return _hand_over(turn, loop)
     if rounds:
         loop.carry = put_out(turn.state.nodes[f"{loop.node_id}[{rounds - 1}]"])
     try:
@@ -96,6 +103,15 @@ def _next_round(turn: Turn, loop: NodeState) -> bool:
     return _conclude(turn, loop, gathered(turn.state, loop, rounds) if own.collect else last)
 
 
+def _hand_over(turn: Turn, handler: NodeState) -> bool:
+    """Begin a handler's only round, or end the handler with what came of it."""
+    if handler.next_item:
+        return _conclude(turn, handler, put_out(turn.state.nodes[f"{handler.node_id}[0]"]))
+    _open(turn, handler, 0)
+    handler.next_item = 1
+    return False
+
+
 def _is_over(state: RunState, loop: NodeState) -> bool:
     """Ask the condition; ``until`` has nothing to say before the first round."""
     own = loop.step.own
@@ -111,6 +127,9 @@ def _is_over(state: RunState, loop: NodeState) -> bool:
 def recall(state: RunState, loop: NodeState, index: int) -> None:
     """Make a loop that is read from its rows carry what the round ``index`` was given; rounds are recalled in order."""
     loop.next_item = index + 1
+    if is_handler(loop.step):
+        loop.carry = state.error_of(loop.step.own.handles)
+        return
     if index:
         loop.carry = put_out(state.nodes[f"{loop.node_id}[{index - 1}]"])
     elif loop.step.own.initial is not None:

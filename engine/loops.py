@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Iterate
-from engine import frontier
+from engine import frontier, items
 from engine.state import NOTHING, NodeState
 from engine.turn import Turn
 
@@ -12,5 +12,6 @@ from engine.turn import Turn
 def begin(turn: Turn, node: NodeState, outcome: Iterate) -> None:
     """Begin the first round, unless the condition says that there is none."""
     turn.move(node, NodeStatus.WAITING)
-    node.carry = NOTHING if node.step.own.initial is None else outcome.initial
+    fed = items.is_handler(node.step) or node.step.own.initial is not None
+    node.carry = outcome.initial if fed else NOTHING
     frontier.go_on(turn, node)

@@ -149,6 +149,7 @@ class Machine:
         turn.state.running.discard(node.node_id)
         match outcome:
             case Done() | Choose():
+                turn.out.memory.extend(report.memory)
                 turn.complete(node, outcome.output, report.output_json)
                 frontier.node_ended(turn, node)
             case Expand():
@@ -170,6 +171,8 @@ class Machine:
     def _pause(self, turn: Turn, node: NodeState, outcome: Pause, report: Report) -> None:
         if outcome.resumes:
             node.parked = {"state": outcome.state}
+            if report.memory:
+                node.parked["memory"] = [write.as_json() for write in report.memory]
         node.shown_as = report.shown_as
         ask(turn, node, outcome.prompt, "resume" if outcome.resumes else report.purpose, report.covers)
 
@@ -228,7 +231,9 @@ class Machine:
             node.lost += 1
             if node.lost >= self.world.max_lost:
                 failures.fail_node(turn, node, "worker_lost", f"{node.lost} processes died while it ran.")
-                return
+                if turn.ended():
+                    return
+                continue
             node.resumed = True
             turn.make_ready(node)
         if not signal.asked_here:

@@ -10,10 +10,12 @@ import orjson
 from contracts.events import Event, Failed, Frame, encode
 from contracts.history import Ending, given_of
 from contracts.lifecycle import RunStatus
+from contracts.memory import MemoryWrite
 from contracts.plan import PlanGraph
 from engine.asking import OUTPUT_REPAIR
 from engine.ending import history_row
 from engine.offspring import birth_of
+from engine.signals import AttemptEnded, Signal
 from engine.state import NOTHING, Ledger, NodeState, RunState
 from engine.turn import Letter, Raised, Transition
 from store.rows import Birth, EventRow, HistoryRow, MailRow, NodeRow, PlanRow, PromptRow, RunWrite
@@ -44,10 +46,12 @@ class Draft:
         "answered",
         "before_seq",
         "changed",
+        "ended",
         "forgotten",
         "frames",
         "last",
         "mail",
+        "memory",
         "node_ids",
         "plans",
         "raised",
@@ -69,9 +73,14 @@ class Draft:
         self.last: Event | None = None
         self.spawned: list[Birth] = []
         self.mail: list[MailRow] = []
+        self.memory: list[MemoryWrite] = []
+        self.ended: list[AttemptEnded] = []
 
-    def add(self, state: RunState, transition: Transition) -> None:
-        """Take a transition in, its frames encoded."""
+    def add(self, state: RunState, transition: Transition, cause: Signal | None = None) -> None:
+        """Take a transition in, its frames encoded; an attempt's end is kept until it is stored."""
+        if isinstance(cause, AttemptEnded):
+            self.ended.append(cause)
+        self.memory += transition.memory
         self.frames.extend(frames_of(state, transition))
         self.node_ids.extend(node_id for _, node_id in transition.events)
         if transition.events:
@@ -131,6 +140,7 @@ def write_of(state: RunState, draft: Draft, *, release: bool, wake_at: int | Non
         forgotten=list(dict.fromkeys(draft.forgotten)),
         spawned=list(draft.spawned),
         mail=list(draft.mail),
+        memory=list(draft.memory),
         history=None if state.ended_at is None else _history(state, draft.last),
     )
 

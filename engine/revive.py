@@ -14,7 +14,7 @@ from contracts.plan import PlanGraph
 from contracts.prompts import PromptPolicy
 from engine import items, rules
 from engine.asking import OUTPUT_REPAIR, repair_step, tells_of_due_time
-from engine.compiled import Step
+from engine.compiled import Step, Way
 from engine.machine import Machine
 from engine.mail import read_signal
 from engine.planning import UNPLANNED
@@ -228,13 +228,13 @@ def _count_ways(state: RunState, held: Set[str]) -> None:
         state.ended_nodes += 1
         for way in node.step.ways:
             state.unresolved[way.to] = state.unresolved.get(way.to, state.plan.steps[way.to].indegree) - 1
-            if way.counts and _was_taken(node, way.to, way.side):
+            if way.counts and _was_taken(node, way):
                 state.live.add(way.to)
 
 
-def _was_taken(node: NodeState, to: str, side: bool | None) -> bool:
+def _was_taken(node: NodeState, way: Way) -> bool:
     if node.status is not NodeStatus.COMPLETED:
-        return False
+        return way.on_error and node.status is NodeStatus.FAILED
     if node.taken is not None:
-        return to in node.taken
-    return side is None or node.output["taken"] is side
+        return way.to in node.taken
+    return not way.on_error and (way.side is None or node.output["taken"] is way.side)

@@ -10,6 +10,7 @@ from typing import Any
 from contracts.answer import answer_schema
 from contracts.capability import CapabilityDirectory, Catalogue
 from contracts.envelope import TaskEnvelope
+from contracts.memory import MemoryLimits
 from contracts.plan import PlanGraph
 from contracts.ports import Clock, CrashPoints, Ids, Nudge, Planned, Planner, Random, Unplannable
 from contracts.schema import compile_schema
@@ -47,6 +48,7 @@ class Shell:
     outcomes: Outcomes = field(default_factory=Outcomes)
     notifies: bool = False
     """whether people are told of prompts by other ways than looking"""
+    memory_limits: MemoryLimits = field(default_factory=MemoryLimits)
     lease_holds: Callable[[], bool] = field(default=lambda: True)
     _facets: tuple[Catalogue | None, Mapping[str, Any]] = (None, {})
 

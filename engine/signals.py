@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.memory import MemoryWrite
 from contracts.outcome import NO_USAGE, Outcome, Usage
 from contracts.ports import Planned, Unplannable
 
@@ -33,6 +34,8 @@ class Report:
     """what stands behind the capability that a ``before`` gate guards (``contracts.capability.identity``)"""
     stale: bool = False
     """what was approved for this node is not what would run now: nothing was called (H5)"""
+    memory: Sequence[MemoryWrite] = ()
+    """what is to be remembered if the node completes with this"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,4 +234,21 @@ class RunState:
     def output_of(self, node_id: str) -> Any:
         """Return a node's output, or :data:`NOTHING`."""
         state = self.nodes.get(node_id)
-        return NOTHING if state is None else state.output
+        if state is None:
+            return NOTHING
+        if state.status is NodeStatus.FAILED and node_id in self.plan.handlers:
+            return self.output_of(self.plan.handlers[node_id])
+        return state.output
+
+    def error_of(self, node_id: str) -> dict[str, Any] | None:
+        """Return why a node failed, as its handler gets it; None when it did not."""
+        state = self.nodes.get(node_id)
+        if state is None or state.status is not NodeStatus.FAILED:
+            return None
+        error = state.error or {}
+        return {
+            "node_id": node_id,
+            "code": error.get("code"),
+            "message": error.get("message"),
+            "attempt": state.attempt,
+        }

@@ -23,6 +23,7 @@ from contracts.events import (
     RunResumed,
 )
 from contracts.lifecycle import NodeStatus, RunStatus, move_node, move_run
+from contracts.memory import MemoryWrite
 from contracts.outcome import Fail
 from contracts.ports import Ids, Random
 from contracts.prompts import Prompt, PromptSpec
@@ -97,6 +98,8 @@ class Transition:
     forgotten: list[str] = field(default_factory=list)
     spawned: list[Child] = field(default_factory=list)
     mail: list[Letter] = field(default_factory=list)
+    memory: list[MemoryWrite] = field(default_factory=list)
+    """what the nodes that completed want remembered"""
     misfits: list[tuple[str, Fail]] = field(default_factory=list)
     """maps and loops that cannot complete, and why; settled before the step ends"""
 

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
 
 from contracts.lifecycle import NodeStatus, RunStatus
+from contracts.outcome import Choose, Done
 from engine.attempt import Attempt, attempt
 from engine.deltas import Deltas
 from engine.drafting import MODEL
+from engine.leftover import Leftover
 from engine.machine import Machine, next_timer
 from engine.mail import Mail
 from engine.record import Draft, write_of
+from engine.remembering import Notebook, conflicting, meets, scopes_of
 from engine.shell import Shell
 from engine.signals import AttemptEnded, Begin, Drain, ReplanAsked, Replanned, Report, Signal, Tick
 from engine.state import NodeState, RunState
 from engine.turn import Transition
 from engine.waiting import next_wake
 from store.journal import Fenced, WriteRefused
+from store.memory import MemoryRows
+from store.memory_sheet import MemoryRefused
 from store.rows import Written
 
 _log = structlog.get_logger("flex.engine")
@@ -51,14 +57,14 @@ class Walker:
 
     __slots__ = (
         "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_mail", "_on_gone", "_pending",
-        "_question", "_releasing", "_tasks", "_then", "_timer", "_timer_at",
-        "draining", "holding", "machine", "shell",
+        "_question", "_releasing", "_saving", "_scopes", "_tasks", "_then", "_timer", "_timer_at",
+        "draining", "holding", "leftover", "machine", "shell",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, shell: Shell, on_gone: Callable[[Walker, str], None]) -> None:
         """Take the run; ``on_gone(walker, why)`` is called once, when it leaves memory.
 
-        ``why``: ``ended`` | ``released`` | ``fenced`` | ``broken``.
+        ``why``: ``ended`` | ``released`` | ``fenced`` | ``broken`` | ``refused`` (then there is a ``leftover``).
         """
         self.machine, self.shell = machine, shell
         self.draining = self.holding = self._breaking = False
@@ -76,6 +82,9 @@ class Walker:
         self._linger: asyncio.TimerHandle | None = None
         self._mail: Mail | None = None
         self._question: asyncio.Task[Replanned] | None = None
+        self._scopes = scopes_of(machine.state.envelope.context.memory)
+        self._saving: list[Draft] = []
+        self.leftover: Leftover | None = None
 
     @property
     def state(self) -> RunState:
@@ -93,7 +102,7 @@ class Walker:
             return
         try:
             transition = self.machine.step(signal, self.shell.clock.now_ms())
-            self.append(transition)
+            self.append(transition, signal if self._scopes else None)
             if self.draining and transition.dispatch:
                 self.signal(Drain(frozenset(self._called)))
         except Exception:  # noqa: BLE001  # a surprise in the machine ends this run, never the process; the log has it
@@ -130,13 +139,20 @@ class Walker:
         self._drop_question()
         self.signal(Drain(frozenset(self._called)))
 
+    def take_over(self, leftover: Leftover) -> None:
+        """Go on with the attempts that another walker of this very run had under way."""
+        for node_id, (task, number, generation) in leftover.under_way(self.state).items():
+            self._tasks[node_id] = task
+            self._called.add(node_id)
+            task.add_done_callback(partial(self._attempt_ended, node_id, number, generation))
+
     def drop(self, why: str) -> None:
         """Leave memory without another write: the lease is lost, or the run is read again."""
         self._leave(why)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def append(self, transition: Transition) -> None:
+    def append(self, transition: Transition, cause: Signal | None = None) -> None:
         """Have a transition written, run ahead where that is free, and act on the rest once it is durable.
 
         While only free starts wait for it, the write waits a moment for more of the same run: one commit takes several
@@ -152,7 +168,7 @@ class Walker:
             self._arm()
             return
         draft = self._draft = self._draft or Draft(transition.before_seq)
-        draft.add(self.state, transition)
+        draft.add(self.state, transition, cause)
         ahead = [node_id for node_id in transition.dispatch if self._is_free(node_id)]
         if ahead:
             self._then.ahead.extend(ahead)
@@ -180,6 +196,8 @@ class Walker:
         self._draft, self._then = None, _Then([], [], None)
         future = self.shell.journal.append(write_of(self.state, draft, release=release, wake_at=self._wake_at()))
         self._pending += 1
+        if self._scopes:
+            self._saving.append(draft)
         self._releasing = self._releasing or release
         future.add_done_callback(partial(self._written, draft, then))
 
@@ -202,6 +220,8 @@ class Walker:
         step = self.state.nodes[node_id].step
         if step.kind.pure:
             return True
+        if self._scopes:
+            return False  # it has to find what was remembered before it
         capability = self.shell.directory.find(step.node.capability_id or "", step.node.capability_version)
         return capability is not None and capability.spec.effects == "none" and capability.spec.in_process
 
@@ -213,6 +233,13 @@ class Walker:
                 future.exception()  # nobody is left to tell, and asyncio reports an error that nobody looked at
             return
         error = None if future.cancelled() else future.exception()
+        if isinstance(error, MemoryRefused) and self.leftover is None:
+            self.leftover = Leftover(error)
+        if self.leftover is not None:
+            self._refused(self.leftover)
+            return
+        if draft in self._saving:
+            self._saving.remove(draft)
         if self._breaking or future.cancelled() or error is not None:
             self._unwritten(error)
             return
@@ -289,11 +316,20 @@ class Walker:
             logs=[],
             inputs={},
             late_seconds=self._late(node),
+            notebook=self._notebook(node),
         )
         task = asyncio.get_running_loop().create_task(attempt(shared))
         self._tasks[node_id] = task
         self._called.add(node_id)
         task.add_done_callback(partial(self._attempt_ended, node_id, node.attempt, node.generation))
+
+    def _notebook(self, node: NodeState) -> Notebook | None:
+        kind = node.step.kind.spec
+        if not self._scopes or not (kind.needs_capability or kind.remembers):
+            return None
+        whose = (self.state.tenant, node.node_id, node.attempt)
+        shell = self.shell
+        return Notebook(self._scopes, MemoryRows(shell.database), shell.memory_limits, shell.clock, whose, node.parked)
 
     def _late(self, node: NodeState) -> float:
         """Return the seconds between a once-only call's start, as it was written, and now: its commit may have waited.
@@ -310,7 +346,22 @@ class Walker:
         if task.cancelled() or self._gone:
             return
         self._called.discard(node_id)
-        self.signal(AttemptEnded(node_id, number, generation, task.result()))
+        report = task.result()
+        if report.memory and isinstance(report.outcome, (Done, Choose)):
+            report = self._overtaken(node_id, report)
+        ended = AttemptEnded(node_id, number, generation, report)
+        if self.leftover is not None:
+            self.leftover.ended.append(ended)
+        else:
+            self.signal(ended)
+
+    def _overtaken(self, node_id: str, report: Report) -> Report:
+        """Return the report, or a conflict with what this run is just having remembered."""
+        under_way = [draft.memory for draft in (*self._saving, self._draft) if draft is not None]
+        late = meets(report.memory, under_way)
+        if late is None:
+            return report
+        return replace(report, outcome=conflicting(late, once=self.state.nodes[node_id].step.once))
 
     def _replan(self, asked: ReplanAsked) -> None:
         self._drop_question()
@@ -373,6 +424,19 @@ class Walker:
         self._breaking = True
         if self._pending == 0:
             self._leave("broken")
+
+    def _refused(self, left: Leftover) -> None:
+        """Leave memory to be read again, once the journal holds nothing of this run; what is under way goes on."""
+        self._breaking = True
+        if self._pending or self._gone:
+            return
+        unsaved = [draft for draft in (*self._saving, self._draft) if draft is not None]
+        left.ended = [*(ended for draft in unsaved for ended in draft.ended), *left.ended]
+        nodes = self.state.nodes
+        for node_id, task in self._tasks.items():
+            left.tasks[node_id] = (task, nodes[node_id].attempt, nodes[node_id].generation)
+        self._tasks.clear()
+        self._leave("refused")
 
     def _leave(self, why: str) -> None:
         if self._gone:

@@ -20,6 +20,7 @@ from contracts.ids import WORKER
 from contracts.lifecycle import RunStatus
 from engine.alarms import Alarms
 from engine.birth import Newborn, Order, conceive
+from engine.leftover import Leftovers
 from engine.revive import machine_of, under_way
 from engine.shell import Shell
 from engine.signals import Begin, Broken, Recovered, Tick
@@ -78,6 +79,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._ended: list[Callable[[str], None]] = []
         self._breaks: dict[str, int] = {}
+        self._leftovers = Leftovers()
         self._turned_away = False
         self.alarms = Alarms(shell.clock, self._due)
         shell.lease_holds = self.lease_holds
@@ -340,12 +342,16 @@ class Worker:
         An answer that came before the end of its time wins over the timer, however late both are looked at.
         """
         lost, asked = under_way(walker.state), walker.state.ledger.asked
+        left = self._leftovers.take_up(walker)
+        lost = left.not_lost(lost)
         if loaded.signals:
             walker.mail.take(loaded.signals)
         if walker.state.status is RunStatus.WAITING:
             walker.signal(Tick())
         elif walker.state.ended_at is None:
             begun = walker.state.nodes or loaded.run.status == RunStatus.PLANNING
+            for signal in left.ends(walker.state):
+                walker.signal(signal)
             asked_here = walker.state.ledger.asked is not asked
             walker.signal(Recovered(lost, asked_here) if begun else Begin())
 
@@ -360,6 +366,9 @@ class Worker:
             self.shell.feed.ended(run_id)
         if why == "broken":
             self._mend(run_id)
+        if self._leftovers.keep(walker) and not self.drained:
+            self._expected.add(run_id)
+            self.spawn(self._take(run_id))
         if why == "released":
             self._expect_again(walker.state)
         if why == "fenced" or (why == "released" and walker.mail.asked):
@@ -426,6 +435,7 @@ class Worker:
     def _drop_all(self) -> None:
         for walker in list(self._walkers.values()):
             walker.drop("fenced")
+        self._leftovers.drop()
 
     async def drain(self, seconds: float) -> None:
         """Stop taking runs, let attempts end for ``seconds`` at most, give the rest back, release everything."""
@@ -446,6 +456,7 @@ class Worker:
                     await self._idle.wait()
         except TimeoutError:
             _log.error("drain_incomplete", runs=self.held)
+        self._leftovers.drop()
         for task in list(self._tasks):
             task.cancel()
         try:

@@ -142,7 +142,9 @@ def kinds_out(scene: Scene) -> set[str]:
     """Return the kinds that a model must not use here."""
     policies = scene.envelope.policies.planner
     people = {"ask"} if policies.selection.humans == "never" else set()
-    return {*policies.topology.forbidden_kinds, *NOT_FOR_MODELS, *people}
+    # Memory is of use only where a scope is named.
+    memory = () if scene.envelope.context.memory else (name for name, spec in scene.kinds.items() if spec.remembers)
+    return {*policies.topology.forbidden_kinds, *NOT_FOR_MODELS, *people, *memory}
 
 
 def _own_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +167,7 @@ def task(scene: Scene, problem: Problem) -> dict[str, Any]:
         "constraints": envelope.constraints,
         "directives": policies.directives,
         "given": [_given(source, at_hand.get(source.pointer, [])) for source in sources(envelope)],
+        "memory": envelope.context.memory,
         "contract": _contract(scene),
         "goals": [_goal(problem, goal) for goal in problem.goals],
         "policies": {

@@ -191,6 +191,16 @@ class Draft:
         return Estimate(cost=float(cost), tokens=tokens, latency_ms=self.longest()[1])
 
 
+def handlers_of(draft: Draft) -> dict[str, str]:
+    """Return target → the (first) node that stands in for it when it has failed."""
+    found: dict[str, str] = {}
+    for unit in draft.units:
+        target = None if unit.kind is None or unit.own is None else unit.kind.handles(unit.own)
+        if target is not None:
+            found.setdefault(target, unit.node.node_id)
+    return found
+
+
 def expected_inside(unit: Unit) -> Estimate:
     """Return what the plan inside a node will take, as it was estimated when that was checked."""
     inside = None if unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)

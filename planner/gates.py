@@ -6,7 +6,7 @@ its target's output to every consumer, ``output`` comes after every sink. They c
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar
@@ -60,6 +60,12 @@ class Gated:
         """Remove an edge."""
         del self.edges[key], self.outs[key[0]][key], self.ins[key[1]][key]
 
+    def sinks(self) -> list[str]:
+        """Return the nodes that end the plan; one that only its handler follows ends it when it has not failed."""
+        handled = handled_by(self.nodes.values(), self.kinds)
+        ways = {name: {edge.to for edge in self.outs.get(name, {}).values()} for name in self.nodes}
+        return [name for name, after in ways.items() if after <= {handled.get(name)}]
+
     def gate(self, rule: HitlRule, target: str | None, inputs: Mapping[str, Binding]) -> str:
         """Add the gate's node and return its id: the one it had, else the rule's, with a number when that is taken."""
         node_id = self.known.get((rule.id, rule.when, target), "")
@@ -69,6 +75,19 @@ class Gated:
         node |= {"policy_id": rule.id, "guards": rule.when} | ({} if target is None else {"target": target})
         self.nodes[node_id] = PlanNode.model_validate(node)
         return node_id
+
+
+def handled_by(nodes: Iterable[PlanNode], kinds: KindTable) -> dict[str, str]:
+    """Return target → the node that stands in for it when it has failed."""
+    found = {}
+    for node in nodes:
+        spec = kinds.get(node.kind)
+        # Reading the fields of every node of a long plan would take its time.
+        if spec is not None and "handles" in node.own:
+            target = spec.handles(spec.fields.model_validate(node.own))
+            if target is not None:
+                found[target] = node.node_id
+    return found
 
 
 def free_id(wanted: str, *taken: Container[str]) -> str:
@@ -107,7 +126,7 @@ def place_gates(
             _around(graph, rule, place, nodes, there)
     for rule in rules:
         if rule.when == "output" and (rule.id, "output", None) not in there:
-            sinks = [name for name in graph.nodes if not graph.outs.get(name)]
+            sinks = graph.sinks()
             gate = graph.gate(rule, None, {})
             for name in sinks:
                 graph.add(name, gate)
@@ -134,13 +153,15 @@ def _around(graph: Gated, rule: HitlRule, place: int, nodes: Sequence[PlanNode],
                 pointer=f"/policies/hitl/{place}/selector",
             )
         )
+    handled = handled_by(nodes, graph.kinds)
     for node in targets:
         if (rule.id, rule.when, node.node_id) in there:
             continue
         if rule.when == "before":
             _before(graph, rule, node.node_id)
-        elif _leads(graph.kinds, node):
-            message = f"Policy {rule.id!r} cannot ask after {node.node_id!r}: it chooses a way. Ask before it."
+        elif _leads(graph.kinds, node) or node.node_id in handled or node.node_id in handled.values():
+            why = "it chooses a way" if _leads(graph.kinds, node) else "another node may stand in for it, or it does"
+            message = f"Policy {rule.id!r} cannot ask after {node.node_id!r}: {why}. Ask before it."
             pointer = f"/policies/hitl/{place}"
             graph.findings.append(Finding(layer="structure", code="gate_unplaceable", message=message, pointer=pointer))
         else:
@@ -275,8 +296,11 @@ def _with(node: PlanNode, *, inputs: Mapping[str, Binding], own: Mapping[str, An
     return node.model_copy(update={"inputs": dict(inputs), **own})
 
 
-def broken_gates(nodes: Sequence[PlanNode], edges: Sequence[Edge], output: OutputMap) -> Iterator[tuple[str, str]]:
+def broken_gates(
+    nodes: Sequence[PlanNode], edges: Sequence[Edge], output: OutputMap, kinds: KindTable
+) -> Iterator[tuple[str, str]]:
     """Yield (gate, what is wrong) for every gate of a submitted plan that something goes around."""
+    handled = handled_by(nodes, kinds)
     ins: dict[str, set[str]] = {node.node_id: set() for node in nodes}
     outs: dict[str, set[str]] = {node.node_id: set() for node in nodes}
     for edge in edges:
@@ -293,7 +317,7 @@ def broken_gates(nodes: Sequence[PlanNode], edges: Sequence[Edge], output: Outpu
                 yield node.node_id, f"{target!r} reads around it"
             case "after" if any(guards.get(name) != "after" for name in outs.get(target, {""})) or not outs.get(target):
                 yield node.node_id, f"the output of {target!r} goes around it"
-            case "output" if any(not ways and guards[name] != "output" for name, ways in outs.items()):
+            case "output" if any(outs[name] <= {handled.get(name)} and guards[name] != "output" for name in outs):
                 yield node.node_id, "a node ends the plan without it"
             case "plan" if any(not ways and guards[name] != "plan" for name, ways in ins.items()):
                 yield node.node_id, "a node starts without it"

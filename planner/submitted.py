@@ -11,7 +11,7 @@ from contracts.expressions import ExpressionRefused, compile_cel
 from contracts.plan import Binding, Edge, Finding, Goal, NodeOutput, OutputBinding, PlanGraph, PlanNode
 from contracts.schema import SchemaRefused, compile_schema
 from contracts.wire import pointer_of, read_model
-from planner.draft import Draft, Scene, Unit, inner_of, unit_of
+from planner.draft import Draft, Scene, Unit, handlers_of, inner_of, unit_of
 from planner.fit import fit
 from planner.goals import asked_count
 from planner.schemas import part
@@ -97,6 +97,7 @@ def draft_of(plan: PlanGraph, scene: Scene, at: str) -> Draft:
     for place, inner in draft.inner.items():
         _enclose(draft.units[place], inner)
     draft.edges = list(_edges(draft, plan.edges))
+    draft.edges += _in_place(draft)
     draft.output = plan.output.model_copy(update={"map": dict(_adapted(draft))})
     draft.goals = list(_goals(draft))
     return draft
@@ -204,6 +205,18 @@ def _edges(draft: Draft, given: Iterable[Edge]) -> Iterator[Edge]:
         if (start, end) not in seen and start in draft.by_id and end in draft.by_id:
             seen.add((start, end))
             yield Edge(from_=start, to=end)
+
+
+def _in_place(draft: Draft) -> list[Edge]:
+    """Return the edges from handlers to what follows their targets: one of the two puts something out."""
+    handlers = handlers_of(draft)
+    there = {(edge.from_, edge.to) for edge in draft.edges}
+    found = []
+    for edge in draft.edges:
+        handler = handlers.get(edge.from_)
+        if handler is not None and edge.to != handler and (handler, edge.to) not in there:
+            found.append(Edge(from_=handler, to=edge.to, condition=edge.condition))
+    return found
 
 
 def _awaited(given: Iterable[Edge]) -> Iterator[tuple[str, str]]:

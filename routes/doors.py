@@ -23,6 +23,7 @@ from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
+from service.memory import Memory
 from service.plans import Plans
 from service.reads import Reads
 from service.retention import Retention
@@ -180,6 +181,7 @@ class Doors:
     executions: Executions
     templates: Templates
     executing: Executing
+    memory: Memory
     reviews: Reviews
     audit: Audit
     retention: Retention

@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import execution_shapes, flow_shapes, spec, template_shapes
+from routes import execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -279,6 +279,7 @@ def component_schemas() -> dict[str, Schema]:
         RetentionInput,
         *flow_shapes.INPUTS,
         *template_shapes.INPUTS,
+        *memory_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -294,6 +295,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update({name: dict(schema) for name, schema in flow_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in execution_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in template_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in memory_shapes.RENDERED.items()})
     return found
 
 

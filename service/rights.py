@@ -46,6 +46,18 @@ def check_build(principal: Principal) -> None:
         raise Forbidden("Only a builder or an admin may write flows and templates.")
 
 
+def check_write_memory(principal: Principal) -> None:
+    """Raise Forbidden (403) unless the caller is an operator, a builder or an admin: who may write what runs read."""
+    if not principal.roles & _EDITORS:
+        raise Forbidden("Only an operator, a builder or an admin may change what is remembered.")
+
+
+def check_empty_memory(principal: Principal) -> None:
+    """Raise Forbidden (403) unless the caller is an operator or an admin: who may forget a whole scope."""
+    if not principal.roles & _RUNNERS:
+        raise Forbidden("Only an operator or an admin may forget a whole scope.")
+
+
 def check_control(principal: Principal, requester: str) -> None:
     """Raise Forbidden (403) unless :func:`may_control`."""
     if not may_control(principal, requester):

@@ -18,6 +18,8 @@ LAYERS: Final = ("structure", "security", "capability", "resource")
 INPUTS: Final = "/inputs/"
 GIVEN_LATER: Final = frozenset({"dangling_input", "input_mismatch"})
 """Findings about inputs that only a run brings."""
+SCOPE_UNNAMED: Final = "memory_scope_unnamed"
+"""Scopes of memory are named in the context, which only a run brings."""
 
 
 class Verdicts:
@@ -93,6 +95,8 @@ def _schema_findings(document: Mapping[str, Any]) -> Iterable[Finding]:
 
 def _given_later(finding: Finding, document: Mapping[str, Any]) -> bool:
     """Say whether a finding is about an input that the flow's schema lets a run bring."""
+    if finding.code == SCOPE_UNNAMED:
+        return True
     if finding.code not in GIVEN_LATER:
         return False
     try:

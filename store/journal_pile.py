@@ -171,6 +171,7 @@ def merge(held: RunWrite, later: RunWrite) -> None:
     held.spawned.extend(later.spawned)
     held.mail.extend(later.mail)
     held.history = later.history
+    held.memory.extend(later.memory)
     if later.plan is not None:
         if held.plan is not None:
             held.plans.append(held.plan)

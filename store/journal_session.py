@@ -14,6 +14,8 @@ from store import dialect
 from store.journal_columns import Rows, offspring, parts_of
 from store.journal_pile import Entry, Fenced, WriteRefused, reaches_out
 from store.journal_points import Points
+from store.memory_journal import PostgresMemory
+from store.memory_sheet import MemoryRefused
 from store.postgres import AWAY, Connection, PostgresStore, is_gone, translated
 from store.unit import Refused
 
@@ -91,7 +93,7 @@ class Session:
         await self._fetch("BEGIN")
         try:
             points.begin()
-            passed = await self._in_transaction(entries, now)
+            passed, unkept = await self._in_transaction(entries, now)
             points.before_commit()
         except Refused:
             await self._fetch("ROLLBACK")
@@ -102,9 +104,15 @@ class Session:
             _doubt(entries)
             raise
         points.after_commit(any(released for released, _ in passed.values()))
-        await self._tell(entries, passed, ends_again=False)
+        for entry in entries:
+            if entry.run_id in unkept:
+                entry.failed(unkept[entry.run_id])
+        await self._tell([entry for entry in entries if not entry.settled], passed, ends_again=False)
 
-    async def _in_transaction(self, entries: Sequence[Entry], now: int) -> dict[str, tuple[bool, int]]:
+    async def _in_transaction(
+        self, entries: Sequence[Entry], now: int
+    ) -> tuple[dict[str, tuple[bool, int]], dict[str, MemoryRefused]]:
+        """Return the runs that passed, and those whose memory could not be written: nothing of theirs is stored."""
         ends = [entry.run_id for entry in entries if entry.terminal]
         withdrawn = [prompt_id for entry in entries for prompt_id in entry.write.withdrawn]
         await self._fetch(dialect.PG_LOCK_PROMPTS, ends, withdrawn)
@@ -116,7 +124,16 @@ class Session:
         held = {row[0] for row in await self._fetch(dialect.PG_LOCK_RUNS, *dialect.rows_in_columns(fence, 3))}
         mine = [entry for entry in entries if entry.birth is not None or entry.run_id in held]
         if not mine:
-            return {}
+            return {}, {}
+        remembering = PostgresMemory(self._fetch, now)
+        unkept = await remembering.settle(mine)
+        mine = [entry for entry in mine if entry.run_id not in unkept]
+        passed = await self._store_all(mine, now) if mine else {}
+        await remembering.write()
+        return passed, unkept
+
+    async def _store_all(self, mine: Sequence[Entry], now: int) -> dict[str, tuple[bool, int]]:
+        """Write these runs, whose rows are locked; return those that passed."""
         parts = parts_of(mine, now)
         gone = [(entry.run_id, node_id) for entry in mine for node_id in entry.write.forgotten]
         if gone:
@@ -214,7 +231,7 @@ class Session:
 
 def _takes_care(entry: Entry) -> bool:
     write = entry.write
-    return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn))
+    return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn or write.memory))
 
 
 def _doubt(entries: Sequence[Entry]) -> None:

@@ -12,6 +12,8 @@ from store import dialect
 from store.journal_columns import Contents, birth_row, fence_row, key_row, offspring, record_rows
 from store.journal_pile import Entry, Fenced, Pile, WriteRefused
 from store.journal_points import Points
+from store.memory_journal import SqliteMemory
+from store.memory_sheet import MemoryRefused
 from store.sqlite import AGAIN_SECONDS, UNSTORABLE, SqliteStore, is_busy, translated
 from store.unit import Refused
 
@@ -113,6 +115,7 @@ class Outcome:
     def __init__(self) -> None:
         self.passed: dict[int, tuple[bool, int]] = {}
         self.existing: dict[int, tuple[str, str]] = {}
+        self.unkept: dict[int, MemoryRefused] = {}
 
     def tell(self, entries: Sequence[Entry]) -> None:
         """Resolve the futures, after the commit."""
@@ -121,6 +124,8 @@ class Outcome:
                 entry.passed(*written)
             elif (other := self.existing.get(id(entry))) is not None:
                 entry.existing(*other)
+            elif (why := self.unkept.get(id(entry))) is not None:
+                entry.failed(why)
             else:
                 entry.failed(Fenced(entry.run_id))
 
@@ -133,12 +138,13 @@ class Batch:
         self._many = store.writer.executemany
         self._now = store.clock.now_ms()
         self._outcome = Outcome()
+        self._memory = SqliteMemory(store, self._now)
 
     def write(self, entries: Sequence[Entry]) -> Outcome:
         """Write the entries that pass; nobody is told yet."""
         contents = Contents()
         for entry in entries:
-            if self._birth(entry) if entry.birth is not None else self._fence(entry):
+            if self._birth(entry) if entry.birth is not None else self._remember(entry):
                 contents.add(entry, self._now)
                 self._spawn(entry, contents)
         self._contents(contents)
@@ -167,6 +173,19 @@ class Batch:
             self._many(dialect.LITE_RECORD, record_rows(birth))
         self._outcome.passed[id(entry)] = (row[5] is None, birth.run.inbox)
         return True
+
+    def _remember(self, entry: Entry) -> bool:
+        """Let an entry pass its fence and write its memory, or nothing of it at all."""
+        if not entry.write.memory:
+            return self._fence(entry)
+        try:
+            staged = self._memory.stage(entry)
+        except MemoryRefused as why:
+            self._outcome.unkept[id(entry)] = why
+            return False
+        if passes := self._fence(entry):
+            self._memory.keep(staged)
+        return passes
 
     def _fence(self, entry: Entry) -> bool:
         found = self._run(dialect.LITE_FENCE, fence_row(entry)).fetchall()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from contracts.memory import MemoryWrite
 from store.audit import AuditRow
 
 
@@ -252,6 +253,8 @@ class RunWrite:
     """Signals to other runs; one to a run that has ended is dropped."""
     history: HistoryRow | None = None
     """What the history says of the run, with the write that ends it."""
+    memory: list[MemoryWrite] = field(default_factory=list)
+    """What the attempts that completed here want remembered; if one cannot be, nothing of the write is stored."""
     plans: list[PlanRow] = field(default_factory=list)
     """Plan versions before ``plan``, when several transitions that wait together were merged."""
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from contracts.capability import Bundle, CallContext, Capability
 from contracts.outcome import Outcome
 from contracts.plan import KindSpec, PlanNode
+from engine.remembering import Notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Work:
     """what a gate shows"""
     started_ms: int = 0
     """when the node started, ms since the epoch; the same after a crash"""
+    notebook: Notebook | None = None
+    """what it may read of memory and write; None when its run names no scope"""
 
 
 class Kind(Protocol):

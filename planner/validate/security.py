@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from contracts.memory import read_scope
 from contracts.plan import Finding
 from contracts.wire import pointer_of
 from planner.draft import Draft
@@ -68,7 +69,7 @@ def bypassed_gates(draft: Draft) -> Iterator[Finding]:
     if not any("guards" in node.own for node in nodes):
         return
     seen: set[str] = set()
-    for gate, problem in broken_gates(nodes, draft.edges, draft.output):
+    for gate, problem in broken_gates(nodes, draft.edges, draft.output, draft.scene.kinds):
         if gate not in seen:
             seen.add(gate)
             unit = draft.units[draft.by_id[gate]]
@@ -86,4 +87,15 @@ def refused_literals(draft: Draft) -> Iterator[Finding]:
                 yield unit.finding("security", *found, pointer_of(["inputs", name]))
 
 
-CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates, refused_literals)
+def unnamed_scopes(draft: Draft) -> Iterator[Finding]:
+    """A scope of memory that the envelope does not name: a run touches no other (R5)."""
+    named = {read_scope(name) for name in draft.scene.envelope.context.memory}
+    for unit in draft.everyone():
+        if unit.kind is not None and unit.own is not None:
+            for below, name in unit.kind.scopes(unit.own):
+                if read_scope(name) not in named:
+                    message = f"The envelope does not name {name!r} in context.memory."
+                    yield unit.finding("security", "memory_scope_unnamed", message, below, "Name it there.")
+
+
+CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates, refused_literals, unnamed_scopes)

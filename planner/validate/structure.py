@@ -8,7 +8,7 @@ from typing import Final
 from contracts.expressions import ExpressionRefused, compile_cel, compile_jsonata
 from contracts.plan import RUN_ROOT, Binding, Finding
 from contracts.wire import pointer_of
-from planner.draft import Draft, Unit
+from planner.draft import Draft, Unit, handlers_of
 from planner.sources import resolve
 
 CALLBACKS: Final = f"{RUN_ROOT}callbacks/"
@@ -49,6 +49,63 @@ def inner_nodes(draft: Draft) -> Iterator[Finding]:
         if unit.kind.targets(unit.node, unit.own) or "node" in unit.node.own:
             message = f"A {unit.node.kind} cannot run inside a {draft.units[unit.place].node.kind}."
             yield unit.finding("structure", "inner_node_invalid", message, "/kind")
+
+
+def misfits(draft: Draft) -> Iterator[Finding]:
+    """Fields and inputs of a node that do not fit together, as its kind has it."""
+    for unit in draft.everyone():
+        if unit.kind is not None and unit.own is not None:
+            for code, message, below in unit.kind.misfits(unit.node, unit.own):
+                yield unit.finding("structure", code, message, below)
+
+
+def handlers(draft: Draft) -> Iterator[Finding]:
+    """A node with two handlers, or one that has none: what unfolds, leads, or asks for a policy."""
+    first = handlers_of(draft)
+    for unit in draft.units:
+        target = None if unit.kind is None or unit.own is None else unit.kind.handles(unit.own)
+        place = draft.by_id.get(target or "")
+        if target is None or place is None:
+            continue
+        if first[target] != unit.node.node_id:
+            message = f"{target!r} has a handler already: {first[target]!r}."
+            yield unit.finding("structure", "handler_twice", message, "/handles")
+        why = _unhandled(draft.units[place])
+        if why is not None:
+            message = f"{target!r} {why}, so nothing can stand in for it."
+            fix = "Put it into a subflow, and handle that."
+            yield unit.finding("structure", "handler_misplaced", message, "/handles", fix)
+
+
+def _unhandled(unit: Unit) -> str | None:
+    """Return why a node cannot have a handler, None when it can."""
+    if "guards" in unit.node.own:
+        return "is a gate"
+    if unit.kind is None or unit.own is None:
+        return None
+    if "node" in unit.node.own:
+        return "has a node inside"
+    if unit.kind.targets(unit.node, unit.own):
+        return "chooses a way"
+    return None
+
+
+def places(draft: Draft) -> Iterator[Finding]:
+    """A start that something comes before, an end that something comes after, gates aside; or a second start."""
+    gates = {unit.node.node_id for unit in draft.units if "guards" in unit.node.own}
+    started = False
+    after = {edge.to for edge in draft.edges if edge.from_ not in gates}
+    before = {edge.from_ for edge in draft.edges if edge.to not in gates}
+    for unit in draft.units:
+        place = None if unit.kind is None else unit.kind.place
+        if place == "first":
+            if unit.node.node_id in after:
+                yield unit.finding("structure", "start_not_first", "Something comes before this start.")
+            if started:
+                yield unit.finding("structure", "start_twice", "The plan has another start.")
+            started = True
+        if place == "last" and unit.node.node_id in before:
+            yield unit.finding("structure", "end_not_last", "Something comes after this end.")
 
 
 def edges(draft: Draft) -> Iterator[Finding]:
@@ -233,6 +290,9 @@ CHECKS: Final = (
     duplicate_ids,
     kinds,
     inner_nodes,
+    misfits,
+    handlers,
+    places,
     edges,
     references,
     output_map,

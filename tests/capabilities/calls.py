@@ -19,12 +19,22 @@ class Call:
     idempotency_key: str = "run_1/node/0/0"
     deltas: list[str] = field(default_factory=list)
     lines: list[tuple[str, str]] = field(default_factory=list)
+    remembered: list[tuple[str, str, Any, int | None]] = field(default_factory=list)
 
     def delta(self, text: str) -> None:
         self.deltas.append(text)
 
     def log(self, level: str, message: str) -> None:
         self.lines.append((level, message))
+
+    def remember(self, scope: str, key: str, value: Any, expected_revision: int | None = None) -> None:
+        self.remembered.append((scope, key, value, expected_revision))
+
+    def forget(self, scope: str, key: str, expected_revision: int | None = None) -> None:
+        self.remembered.append((scope, key, None, expected_revision))
+
+    def revision(self, scope: str, key: str) -> int:
+        return 0
 
 
 def bundle(

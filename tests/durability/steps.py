@@ -76,3 +76,10 @@ async def idempotent(bundle: Bundle, context: CallContext, **_inputs: Any) -> di
 async def once(bundle: Bundle, context: CallContext, **_inputs: Any) -> dict[str, Any]:
     """Must never be called twice by itself."""
     return await _step(context, bundle)
+
+
+@capability("step.remembers", consumes=_TAKES, produces=STEP)
+async def remembers(bundle: Bundle, context: CallContext) -> dict[str, Any]:
+    """Has it remembered that it was here; the second time under another revision."""
+    context.remember("shared:durable", context.node_id, {"attempt": context.attempt})
+    return await _step(context, bundle)

@@ -102,6 +102,14 @@ MAP: dict[str, Any] = {
     "as": "text",
     "node": {"kind": "call", "capability_id": "up"},
 }
+UP: dict[str, Any] = {"kind": "call", "capability_id": "up"}
+HANDLER: dict[str, Any] = {
+    "node_id": "h",
+    "kind": "error_handler",
+    "handles": "a",
+    "node": {"kind": "variable", "default": "x"},
+}
+MEMORY: dict[str, Any] = {"node_id": "c", "kind": "memory", "op": "get", "scope": "shared:s", "key": "k"}
 ERRORS: tuple[tuple[str, str, Change], ...] = (
     ("required", "/workflow/plan/nodes/0/kind", lambda plan: plan["nodes"][0].pop("kind")),
     ("too_short", "/workflow/plan/nodes", lambda plan: plan.update(nodes=[])),
@@ -175,6 +183,21 @@ ERRORS: tuple[tuple[str, str, Change], ...] = (
         "/workflow/plan/edges",
         each(*(edge(**{"from": "a", "to": "b", "condition": f"{n} == 1"}) for n in range(7))),
     ),
+    ("handler_twice", "/workflow/plan/nodes/3/handles", each(*(more(**{**HANDLER, "node_id": n}) for n in "hi"))),
+    ("handler_misplaced", "/workflow/plan/nodes/3/handles", each(more(**MAP), more(**{**HANDLER, "handles": "c"}))),
+    ("dangling_reference", "/workflow/plan/nodes/2", more(**{**HANDLER, "handles": "z"})),
+    ("cycle", "/workflow/plan/nodes/1", more(**{**HANDLER, "node": {**UP, "inputs": {"text": {"node_id": "b"}}}})),
+    (
+        "start_not_first",
+        "/workflow/plan/nodes/2",
+        each(more(node_id="c", kind="start"), edge(**{"from": "b", "to": "c"})),
+    ),
+    ("start_twice", "/workflow/plan/nodes/3", each(*(more(node_id=n, kind="start") for n in "cd"))),
+    ("end_not_last", "/workflow/plan/nodes/2", each(more(node_id="c", kind="end"), edge(**{"from": "c", "to": "a"}))),
+    ("input_missing", "/workflow/plan/nodes/2/inputs", more(node_id="c", kind="variable")),
+    ("unknown_input", "/workflow/plan/nodes/2/inputs", more(node_id="c", kind="start", inputs={"x": {"value": 1}})),
+    ("memory_scope_unnamed", "/workflow/plan/nodes/2/scope", more(**MEMORY)),
+    ("ambiguous_key", "/workflow/plan/nodes/2/key", more(**{**MEMORY, "inputs": {"key": {"value": "k"}}})),
     (
         "gate_bypassed",
         "/workflow/plan/nodes/2",
@@ -229,6 +252,22 @@ def test_a_literal_that_its_capability_refuses_is_found_before_it_runs() -> None
     plan["nodes"][0]["inputs"]["text"]["value"] = "a"
     assert codes(submit(plan)) == {}
     plan["nodes"][0]["inputs"]["text"] = {"from": "/inputs/text"}
+    assert codes(submit(plan)) == {}
+
+
+def test_what_names_and_stands_in_is_taken() -> None:
+    """W5: the kinds of the table above, used as they are meant: no finding, and the edges that they imply."""
+    plan = good()
+    plan["nodes"] += [HANDLER, {**MEMORY, "node_id": "m"}]
+    answer = submit(plan, context={"memory": ["shared:s"]})
+    assert codes(answer) == {}
+    assert {(edge.from_, edge.to) for edge in plan_of(answer).edges} == {("a", "b"), ("a", "h"), ("h", "b")}
+    plan = good()
+    plan["nodes"] += [
+        {"node_id": "s", "kind": "start"},
+        {"node_id": "v", "kind": "variable", "inputs": {"value": {"node_id": "s", "pointer": "/text"}}},
+        {"node_id": "e", "kind": "end", "inputs": {"v": {"node_id": "v"}}},
+    ]
     assert codes(submit(plan)) == {}
 
 

@@ -14,6 +14,8 @@ from service.retention import Keep
 from store import emptying, leases, leftovers
 from store import tables as t
 from store.connect import Database
+from store.history_tables import history
+from store.memory_tables import memory_entries
 from store.retention import PolicyRow, put_policy
 from store.statement import Statement
 from store.tombstones import tombstone, tombstone_of_prompt
@@ -59,7 +61,9 @@ async def test_every_table_that_knows_runs_is_known_here() -> None:
     """P6: whoever adds a table says how its rows go; this list is where it shows when nobody did."""
     of_runs = {table.name for table in t.metadata.sorted_tables if {"run_id", "prompt_id"} & set(table.c.keys())}
     emptied = {table.name for table in (*emptying.OF_RUNS, *emptying.OF_PROMPTS)} | {"runs", "prompts"}
-    otherwise = {"idempotency_keys", "audit_records", "tombstones", "pruned_prompts"}
+    # The history, and what is remembered, outlive the run that wrote them.
+    outlives = {history.name, memory_entries.name}
+    otherwise = {"idempotency_keys", "audit_records", "tombstones", "pruned_prompts"} | outlives
     assert of_runs == emptied | otherwise
 
 

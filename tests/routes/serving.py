@@ -17,6 +17,7 @@ from contracts.access import Principal
 from contracts.capability import CapabilitySpec, Catalogue, Facet, Param
 from contracts.envelope import TaskEnvelope, read_envelope
 from contracts.errors import CapabilityNotFound, Forbidden, IdempotencyKeyReused, RunNotFound
+from contracts.memory import MemoryLimits
 from contracts.plan import Finding, PlanGraph
 from contracts.ports import Planned, Reconsider, Unplannable
 from engine.shell import Shell
@@ -39,6 +40,7 @@ from service.executions import Executions
 from service.flows import Flows
 from service.handing import Handing
 from service.lineage import Lineages
+from service.memory import Memory
 from service.plans import Plans
 from service.reads import Reads
 from service.retention import Keep, Retention
@@ -238,6 +240,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "flows": flows,
         "templates": templates,
         "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
+        "memory": Memory(parts.database, clock, Counting(), MemoryLimits()),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),

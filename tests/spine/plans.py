@@ -8,7 +8,11 @@ from typing import Any
 from contracts.plan import PlanGraph
 
 EnvelopeJson = dict[str, Any]
-KINDS = ("call", "call", "call", "call", "branch", "map", "join", "ask", "delay", "wait", "loop", "subflow")
+KINDS = (
+    "call", "call", "call", "call", "branch", "map", "join", "ask", "delay", "wait", "loop", "subflow",
+    "memory", "variable",
+)  # fmt: skip
+HANDLED = ("call", "ask", "delay", "wait", "subflow", "memory")
 INNER = ("call", "call", "ask", "delay", "subflow")
 FALLBACKS = ("abort", "hitl", "retry", "replan")
 
@@ -46,11 +50,31 @@ def random_plan(chance: random.Random) -> PlanGraph:
         if chance.random() < 0.1 and not _leads(nodes, edge["from"]):
             edge["condition"] = chance.choice(["true", "false"])
     if chance.random() < 0.3:
+        _handle(chance, nodes, edges)
+    if chance.random() < 0.3:
         sinks = [name for name in names if name not in {edge["from"] for edge in edges}]
+        sinks += [node["node_id"] for node in nodes if node["kind"] == "error_handler" and not _after(edges, node)]
         nodes.append({"node_id": "gate", "kind": "ask", "policy_id": "gate", "guards": "output"})
         edges += [{"from": name, "to": "gate", "condition": None} for name in sinks]
     output = {"mode": "map", "map": {"/x": {"node_id": names[-1], "pointer": ""}}}
     return PlanGraph.model_validate({"nodes": nodes, "edges": edges, "output": output}).sealed()
+
+
+def _handle(chance: random.Random, nodes: list[dict[str, Any]], edges: list[dict[str, Any]]) -> None:
+    """Let a handler stand in for one of the nodes, before all that comes after that."""
+    targets = [node["node_id"] for node in nodes if node["kind"] in HANDLED]
+    if not targets:
+        return
+    target = chance.choice(targets)
+    after = [edge for edge in edges if edge["from"] == target]
+    codes = {"codes": ["broken", "prompt_expired"]} if chance.random() < 0.3 else {}
+    nodes.append({"node_id": "h", "kind": "error_handler", "handles": target, "node": _inner(chance)} | codes)
+    edges += [edge | {"from": "h"} for edge in after]
+    edges.append({"from": target, "to": "h", "condition": None})
+
+
+def _after(edges: list[dict[str, Any]], node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [edge for edge in edges if edge["from"] == node["node_id"]]
 
 
 def changed_plan(chance: random.Random, old: PlanGraph, done: set[str]) -> PlanGraph:
@@ -99,6 +123,10 @@ def _node(chance: random.Random, name: str, after: list[str]) -> dict[str, Any]:
         node |= _subflow(chance)
     elif kind == "delay":
         node["seconds"] = chance.choice([0, 0.5, 30])
+    elif kind == "memory":
+        node |= {"op": "get", "scope": "shared:x", "key": "k", "fallback": chance.choice(FALLBACKS)}
+    elif kind == "variable":
+        node["default"] = 1
     elif kind == "wait":
         node |= {"timeout_seconds": 40.0} if chance.random() < 0.5 else {}
         node |= {"on_timeout": chance.choice(["fail", "continue"]), "fallback": chance.choice(FALLBACKS)}

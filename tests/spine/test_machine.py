@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from contracts.events import FAILURE_CODES, TERMINAL
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
-from engine.signals import CancelAsked, ChildEnded, Decided, PauseAsked, ResumeAsked
+from contracts.outcome import Pause
+from engine.signals import AttemptEnded, CancelAsked, ChildEnded, Decided, PauseAsked, ResumeAsked
 from engine.waiting import awaited
 from tests.spine.walks import Step, Walk, World, begin, completed, drain, lost
 
@@ -53,12 +54,23 @@ class Watched:
         self._alive()
         self._family(step, signal)
         self._paused(step)
+        self._remembered(step, signal)
         if isinstance(signal, (Decided, CancelAsked, PauseAsked, ResumeAsked, ChildEnded)):
             assert [signal_id for signal_id, _ in step.answered] == [signal.signal_id]
         for frame in frames:
             if frame["type"] == "failed":
                 assert frame["payload"]["code"] in FAILURE_CODES
                 assert frame["payload"]["code"] not in ("stalled", "internal"), frame
+
+    def _remembered(self, step: Step, signal: Any) -> None:
+        """R5: what an attempt wants remembered is written with its completion, all of it, and by nothing else."""
+        completes = isinstance(signal, AttemptEnded) and "node_complete" in [
+            frame["type"] for frame in step.said if frame["node_id"] == signal.node_id
+        ]
+        assert step.write.memory == (list(signal.report.memory) if completes else [])
+        if isinstance(signal, AttemptEnded) and isinstance(signal.report.outcome, Pause) and signal.report.memory:
+            parked = self.walk.machine.state.nodes[signal.node_id].parked or {}
+            assert len(parked["memory"]) == len(signal.report.memory)
 
     def _family(self, step: Step, signal: Any) -> None:
         """A child is born once; at the end of the run every one has ended or was called off; nobody else gets mail.

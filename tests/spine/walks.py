@@ -15,6 +15,7 @@ import orjson
 from contracts.capability import Catalogue
 from contracts.events import Frame
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
+from contracts.memory import MemoryWrite, Scope, write_from
 from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Outcome, Pause, Retry, Skip, Sleep, Spawn
 from contracts.plan import Finding, PlanGraph
 from contracts.ports import Planned, Unplannable
@@ -40,6 +41,7 @@ from engine.signals import (
     Signal,
     Tick,
 )
+from engine.state import NodeState
 from engine.turn import Transition
 from store.rows import LoadedRun, NodeRow, PlanRow, PromptRow, RunRow, RunWrite, SignalRow
 from tests.spine.plans import EnvelopeJson, changed_plan, random_envelope, random_plan
@@ -310,6 +312,10 @@ class World:
             outcome = Expand(node.step.own.over.value)
         elif kind == "loop":
             outcome = Iterate(7 if node.step.own.initial is not None else None)
+        elif kind == "error_handler":
+            outcome = Iterate(walk.machine.state.error_of(node.step.own.handles))
+        elif kind == "variable":
+            outcome = Done(1)
         elif kind == "subflow":
             contract = {"mode": "json_schema", "schema": True}
             outcome = Spawn(
@@ -322,7 +328,16 @@ class World:
             outcome = Await(None if seconds is None else round(seconds * 1_000))
         encoded = orjson.dumps(outcome.output) if isinstance(outcome, (Done, Choose)) else None
         logs = [("info", "a line")] if self.chance.random() < 0.1 else []
-        return AttemptEnded(node_id, node.attempt, node.generation, Report(outcome, {}, "{}", encoded, logs))
+        report = Report(outcome, {}, "{}", encoded, logs, memory=self._remembered(node) if kind == "call" else ())
+        return AttemptEnded(node_id, node.attempt, node.generation, report)
+
+    def _remembered(self, node: NodeState) -> list[MemoryWrite]:
+        """What the attempt wants remembered, with what it kept while it asked people."""
+        kept = [write_from(each) for each in (node.parked or {}).get("memory", ())]
+        if self.chance.random() < 0.3:
+            at = (node.node_id, node.attempt)
+            kept.append(MemoryWrite(Scope("shared", "x"), node.node_id, "1", None, *at, 1_000, 100))
+        return kept
 
     def _outcome(self, kind: str, guards: str | None, *, parked: Any) -> Outcome:
         chance = self.chance

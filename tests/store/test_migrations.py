@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from store import flow_tables as _flow_tables  # noqa: F401  # its tables are part of the metadata
 from store import history_tables as _history_tables  # noqa: F401  # likewise
+from store import memory_tables as _memory_tables  # noqa: F401  # its tables are part of the metadata
 from store import template_tables as _template_tables  # noqa: F401  # likewise
 from store.migrate import HERE, is_current, newest, upgrade
 from store.statement import POSTGRESQL
