@@ -8,6 +8,7 @@ from routes import (
     audit,
     catalogue,
     control,
+    documents,
     editing,
     execute,
     executions,
@@ -23,6 +24,7 @@ from routes import (
     review,
     runs,
     session,
+    story_runs,
     templates,
 )
 from routes.spec import RouteSpec
@@ -66,6 +68,8 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     *templates.ROUTES,
     *execute.ROUTES,
     *executions.ROUTES,
+    *documents.ROUTES,
+    story_runs.RUN,
     catalogue.FACETS,
     catalogue.PLANS,
     audit.INDEX,

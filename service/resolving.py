@@ -59,7 +59,7 @@ async def resolve(database: Database, principal: Principal, body: Any, trigger: 
     plan, missing = await expand(database, principal.tenant, document["plan"])
     if missing:
         raise EnvelopeInvalid("The flow runs flows that are not there any more.", errors=missing)
-    whole = {**body, "policies": policies, "workflow": {"plan": plan}}
+    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
     origin = Origin(
         "definition", trigger, flow_id=row.flow_id, flow_version=row.version, flow_name=str(document["name"])
     )
@@ -92,7 +92,8 @@ async def _template(
         raise EnvelopeInvalid("The template runs flows that are not there any more.", errors=missing)
     kept = {"template_id": row.template_id, "params": params}
     origin = Origin("template", trigger, template_id=row.template_id, template_name=row.name)
-    return Resolved({**body, "policies": policies, "workflow": {"plan": plan}}, kept, origin)
+    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
+    return Resolved(whole, kept, origin)
 
 
 async def expand(
@@ -170,6 +171,23 @@ async def _missing(database: Database, principal: Principal, flow_id: str, versi
     what = "It has no published version." if version is None else f"It has no version {version}."
     pointer = "/workflow/flow_id" if version is None else "/workflow/version"
     return EnvelopeInvalid(errors=[ErrorItem(pointer, FlowVersionNotFound.code, what)])
+
+
+def _context(document: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context of a run with the documents that its flow needs (R1).
+
+    Those come first, in the flow's order: its plan names them by their places.
+    """
+    settings, given = document.get("settings", {}), body.get("context", {})
+    needed = settings.get("documents", [])
+    named = given.get("documents", []) if isinstance(given, dict) else None
+    if not needed or not isinstance(given, dict) or not isinstance(named, list):
+        return {}
+    context = {**given, "documents": [*needed, *(each for each in named if each not in needed)]}
+    how = settings.get("on_missing_doc")
+    if how is not None and not {"on_missing_doc", "onMissingDoc"} & context.keys():
+        context["on_missing_doc"] = how
+    return {"context": context}
 
 
 def _check_inputs(document: Mapping[str, Any], inputs: Any) -> None:

@@ -21,9 +21,8 @@ def refuse_unsupported(envelope: TaskEnvelope, *, models: bool = False) -> None:
 
 
 def _findings(envelope: TaskEnvelope) -> Iterator[ErrorItem]:
-    for name, message in (("documents", "Documents"), ("memory", "Memory")):
-        if getattr(envelope.context, name):
-            yield _item(f"/context/{name}", f"{message} in the context are not supported yet.")
+    if envelope.context.memory:
+        yield _item("/context/memory", "Memory in the context is not supported yet.")
     workflow = envelope.workflow
     if workflow is not None and workflow.plan is None:
         name = "flow_id" if workflow.flow_id is not None else "template_id"
