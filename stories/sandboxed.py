@@ -7,21 +7,31 @@ are drawn: afterwards nothing can be opened any more.
 
 from __future__ import annotations
 
-import codecs
+import contextlib
+import encodings
+import importlib
 import json
+import pkgutil
 import resource
 import sys
 from typing import Final
+
+import docx
+import pypdf
 
 from stories.readers import read
 
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 CPU_SECONDS: Final = 20
-_ENCODINGS: Final = (
-    "utf-16", "utf-16-be", "utf-16-le", "utf-32", "latin-1", "cp1252", "mac-roman", "charmap", "ascii", "gbk", "big5",
-    "shift_jis", "euc_jp", "euc_kr", "unicode_escape", "cp1251", "koi8-r", "iso8859-2", "iso8859-15",
-)  # fmt: skip
-"""Documents name them, and Python would look for their files when they are first used."""
+
+
+def prepare() -> None:
+    """Load what parsers load only when a document needs it."""
+    for package in (encodings, docx, pypdf):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            # Some are for other systems, or for libraries that are not here.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
 
 
 def draw_limits() -> None:
@@ -35,8 +45,7 @@ def draw_limits() -> None:
 
 def main(media_type: str, characters: int) -> None:
     """Read the document."""
-    for name in _ENCODINGS:
-        codecs.lookup(name)
+    prepare()
     draw_limits()
     said: dict[str, str]
     try:
