@@ -18,8 +18,8 @@ async def supply_of(
 ) -> Supply | None:
     """Return what a run has of its documents and what it waits for; None: it needs none.
 
-    ``held`` are versions that it holds on to already, ``body`` is what the caller sent. Raises ``EnvelopeInvalid``: documents without a story, or missing
-    ones where ``on_missing_doc`` is ``error``.
+    ``held`` are versions that it holds on to already, ``body`` is what the caller sent. Raises
+    ``EnvelopeInvalid``: documents without a story, or missing ones where ``on_missing_doc`` is ``error``.
     """
     if not context.documents:
         return None
