@@ -75,6 +75,13 @@ class Context(Wire):
         return [_token(each) for each in value]
 
 
+def document_at(context: Context, place: str) -> str | None:
+    """Return the document that ``/context/documents/<place>`` means: by its number from 0, else by its id; or None."""
+    if place.isascii() and place.isdigit() and int(place) < len(context.documents):
+        return context.documents[int(place)]
+    return place if place in context.documents else None
+
+
 class Topology(Wire):
     """Bounds on the plan's shape."""
 

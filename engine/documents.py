@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from contracts.envelope import document_at
 from contracts.wire import resolve_pointer
 from engine.signals import DocumentCame
 from engine.state import NOTHING, RunState
@@ -75,13 +76,10 @@ def gone(state: RunState) -> list[str]:
 
 
 def bound(state: RunState, pointer: str) -> Any:
-    """Return what ``/context/documents/<n>…`` names: the text, or what is inside of a JSON document; else NOTHING."""
+    """Return what ``/context/documents/<number or id>…`` names: a text, or what a JSON document says; else NOTHING."""
     place, slash, below = pointer.removeprefix(DOCUMENTS).partition("/")
-    named = state.envelope.context.documents
-    if not (place.isascii() and place.isdigit()) or int(place) >= len(named):
-        return NOTHING
-    document_id = named[int(place)]
-    entry = state.documents.get(document_id) if document_id in state.ledger.documents else None
+    document_id = document_at(state.envelope.context, place)
+    entry = None if document_id not in state.ledger.documents else state.documents.get(document_id or "")
     return NOTHING if entry is None else value_of(entry, f"{slash}{below}")
 
 

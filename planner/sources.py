@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from contracts.envelope import TaskEnvelope
+from contracts.envelope import TaskEnvelope, document_at
 from contracts.wire import pointer_of, resolve_pointer
 from planner.index import CatalogueIndex
 from planner.words import norm
@@ -104,9 +104,7 @@ def resolve(envelope: TaskEnvelope, pointer: str) -> Any:
 def _is_document(envelope: TaskEnvelope, below: str) -> bool:
     """Say whether a pointer below ``/context`` leads to a document or into one: its id stands there, not its value."""
     name, _, rest = below.partition("/")
-    place = rest.partition("/")[0]
-    known = place.isascii() and place.isdigit() and int(place) < len(envelope.context.documents)
-    return name == "documents" and known
+    return name == "documents" and document_at(envelope.context, rest.partition("/")[0]) is not None
 
 
 def _is_unknown(envelope: TaskEnvelope, token: str) -> bool:

@@ -5,7 +5,7 @@ What is stored says which version it was; a later publication changes no run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from service import filling
 from store import flows
 from store.connect import Database
 
+DOCUMENTS: Final = "/context/documents/"
 LISTS: Final = ("hitl", "runtime")
 """Policies of which a run has its flow's and its caller's."""
 
@@ -147,9 +148,29 @@ async def _subflow(
     if row is None:
         message = "There is no such flow, or it has no such published version."
         return node, [ErrorItem(f"{pointer}/flow_id", FlowVersionNotFound.code, message)]
-    inner = orjson.loads(row.document_json)["plan"]
+    inner = _by_name(orjson.loads(row.document_json))
     plan, missing = await expand(database, tenant, inner, f"{pointer}/plan", (*above, flow_id))
     return {name: value for name, value in node.items() if name not in ("flow_id", "version")} | {"plan": plan}, missing
+
+
+def _by_name(document: Mapping[str, Any]) -> Any:
+    """Return a flow's plan with its documents by name: inside of another flow they have other places."""
+    needed = document.get("settings", {}).get("documents", [])
+    return _renamed(document["plan"], needed) if needed else document["plan"]
+
+
+def _renamed(value: Any, needed: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(each, needed) for each in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {name: _renamed(each, needed) for name, each in value.items()}
+    source = value.get("from")
+    if isinstance(source, str) and source.startswith(DOCUMENTS):
+        place, slash, below = source[len(DOCUMENTS) :].partition("/")
+        if place.isascii() and place.isdigit() and int(place) < len(needed):
+            renamed["from"] = f"{DOCUMENTS}{needed[int(place)]}{slash}{below}"
+    return renamed
 
 
 def _named(workflow: Any) -> tuple[str, int | None] | None:

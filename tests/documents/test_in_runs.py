@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.documents.conftest import OWN
 from tests.documents.making import LETTER, place, stored
+from tests.flows.making import document, made, published
 from tests.spine.running import Service, call, edge, envelope, plan, serving
 from tests.spine.sse import payload
 
@@ -83,6 +84,7 @@ async def test_a_binding_reads_a_document(service: Service) -> None:
     assert await output_of(service, bound("/context/documents/0")) == "Dear Ana"
     assert await output_of(service, bound("/context/documents/1")) == {"day": 500, "more": [1, {"x": "deep"}]}
     assert await output_of(service, bound("/context/documents/1/more/1/x")) == "deep"
+    assert await output_of(service, bound("/context/documents/card/day")) == 500, "by its id"
     assert await output_of(service, bound("/context/documents/2")) == 0, "the capability's own default"
 
 
@@ -137,3 +139,26 @@ async def test_retrieval_looks_in_the_runs_own_story(service: Service) -> None:
     assert marked == ["refund", "Bakers"]
     homeless = await service.run(envelope(plan(node)))
     assert payload(homeless, "node_error")["code"] == "no_story"
+
+
+async def test_a_flow_reads_its_documents_wherever_it_runs(service: Service) -> None:
+    """W2: its plan means its own documents, also for a caller who brings others and inside of another flow."""
+    for name in ("style", "terms", "brief"):
+        await stored(service, "spring", name, f"the {name}")
+    binding = {"value": {"from": "/context/documents/0"}}
+    node = {"node_id": "a", "kind": "call", "capability_id": "spine.noop", "inputs": binding}
+    inner = await published(service, document(inputs=True, plan=plan(node), settings={"documents": ["terms"]}))
+    outer = document(
+        inputs=True,
+        plan=plan({"node_id": "sub", "kind": "subflow", "flow_id": inner}),
+        settings={"documents": ["style", "terms"]},
+    )
+    outer_id = await published(service, outer)
+    body = {"context": {"story_id": "spring", "documents": ["brief"]}}
+    for flow_id in (inner, outer_id):
+        accepted = await service.client.post(f"/api/v1/flows/{flow_id}/run", json=body)
+        assert (await service.follow(accepted.json()["run_id"]))[-1].payload["output"] == "the terms"
+    lacking = {**outer, "settings": {"documents": ["style"]}}
+    flow = await made(service, lacking)
+    warned = [each["code"] for each in flow["validation"]["structure"]["warnings"]]
+    assert warned == ["dangling_input"], "the input is optional; a required one is an error"
