@@ -84,11 +84,16 @@ def bound(state: RunState, pointer: str) -> Any:
 
 
 def value_of(entry: Mapping[str, Any], below: str) -> Any:
-    """Return a document's value: what its JSON says at a pointer, or its text; NOTHING when there is none."""
+    """Return a document's value: what its JSON says at a pointer, or its text; NOTHING when there is none.
+
+    Half of a JSON document is no value.
+    """
     if entry["text"] is None:
         return NOTHING
-    if entry["media_type"] != JSON or entry["truncated"]:
+    if entry["media_type"] != JSON:
         return NOTHING if below else entry["text"]
+    if entry["truncated"]:
+        return NOTHING
     try:
         return resolve_pointer(orjson.loads(entry["text"]), below)
     except (KeyError, orjson.JSONDecodeError):

@@ -232,7 +232,8 @@ PUT = RouteSpec(
     params=(*_ITS, _IF_MATCH, _IF_NONE_MATCH), request=_BINARY, body_media=("*/*",),
     answers=(_one(200, "The document was there before."), _one(201, "The document is new.")),
     errors=(
-        errors.BadHeader, errors.TooLarge, errors.DocumentInvalid, errors.PreconditionFailed, errors.StoreUnavailable,
+        errors.BadHeader, errors.TooLarge, errors.DocumentInvalid, errors.PreconditionFailed, errors.ServerBusy,
+        errors.StoreUnavailable,
     ), roles=describe.SUBMITTERS,
 )  # fmt: skip
 REMOVE = RouteSpec(

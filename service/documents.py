@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.access import Principal
 from contracts.clock import rfc3339
-from contracts.errors import BadQuery, DocumentInvalid, DocumentNotFound, DocumentVersionNotFound, ErrorItem
+from contracts.errors import BadQuery, DocumentInvalid, DocumentNotFound, DocumentVersionNotFound, ErrorItem, ServerBusy
 from contracts.ports import Clock, Nudge
 from service.conditions import Conditions
 from store import documents as stored
@@ -54,7 +54,7 @@ class Documents:
 
         What cannot be read is stored all the same, with ``text_status: failed`` and the reason. The version and the
         signals of every run that waits for the document are one transaction. Raises ``DocumentInvalid``,
-        ``PreconditionFailed``, ``StoreUnavailable``; then nothing was changed.
+        ``PreconditionFailed``, ``ServerBusy``, ``StoreUnavailable``; then nothing was changed.
         """
         if document_id in RESERVED:
             item = ErrorItem("/document_id", "reserved", f"{document_id} is no document's name.")
@@ -67,6 +67,8 @@ class Documents:
             conditions.check(tag(there.version))
             return shown(there), False
         conditions.check(None if there is None else tag(there.version))
+        if not self._extractor.takes(media_type):
+            raise ServerBusy("Too many documents wait to be read; put it again later.", retry_after=5)
         text = await self._extractor.text_of(upload.content, media_type, upload.charset)
         passages = [] if text.text is None else await asyncio.to_thread(passages_of, text.text)
         made = _Made(key, principal.subject, upload.content, media_type, digest, text, passages)

@@ -21,6 +21,8 @@ MOST_CHARACTERS: Final = 2_000_000
 SECONDS: Final = 30.0
 AT_ONCE: Final = 2
 """Documents that are parsed at the same time in one process of the service."""
+MOST_WAITING: Final = 50
+"""Documents that wait to be parsed; more are turned away."""
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PARSED: Final = frozenset(("application/pdf", DOCX, "text/html", "application/xhtml+xml"))
 JSON: Final = "application/json"
@@ -36,6 +38,7 @@ BY_NAME: Final = {
     ".xml": "application/xml", ".yaml": "application/yaml", ".yml": "application/yaml",
 }  # fmt: skip
 
+_MEDIA: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,100}")
 _CHARSETS: Final = re.compile(
     r"utf-?8|utf-?(?:16|32)(?:-?[bl]e)?|(?:us-)?ascii|latin-?1|iso-?8859-\d{1,2}|windows-125\d|koi8-[ru]|gbk|gb18030|big5"
     r"|shift_jis|euc-(?:jp|kr)",
@@ -59,7 +62,7 @@ def media_type_of(said: str, document_id: str, content: bytes) -> str:
     Where that says nothing, the end of the document's id does, and else its first bytes.
     """
     media = said.partition(";")[0].strip().lower()
-    if media not in UNTOLD:
+    if media not in UNTOLD and _MEDIA.fullmatch(media):
         return media
     known = BY_NAME.get(PurePosixPath(document_id).suffix.lower())
     if known is not None:
@@ -76,12 +79,21 @@ class Extractor:
         """A foreign document is given ``seconds``, then its reader is ended."""
         self._seconds = seconds
         self._turn = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    def takes(self, media_type: str) -> bool:
+        """Say whether another document of this media type may wait for its turn."""
+        return media_type not in PARSED or self._waiting < MOST_WAITING
 
     async def text_of(self, content: bytes, media_type: str, charset: str | None = None) -> Extracted:
         """Return the text of a document of this media type (:func:`media_type_of`); never raises for what is in it."""
         if media_type in PARSED:
-            async with self._turn:
-                return tidy(await self._parsed(content, media_type))
+            self._waiting += 1
+            try:
+                async with self._turn:
+                    return tidy(await self._parsed(content, media_type))
+            finally:
+                self._waiting -= 1
         if media_type.startswith("text/") or media_type in PLAIN or media_type.endswith(("+json", "+xml", "+yaml")):
             return await asyncio.to_thread(_decoded, content, media_type, charset)
         return Extracted(None, f"Nothing here reads {media_type[:100]}.")

@@ -7,7 +7,7 @@ from typing import Any
 from tests.documents.conftest import OWN
 from tests.documents.making import LETTER, place, stored
 from tests.flows.making import document, made, published
-from tests.spine.running import Service, call, edge, envelope, plan, serving
+from tests.spine.running import ABILITIES, Service, call, edge, envelope, plan, serving
 from tests.spine.sse import payload
 
 SEEN = {"node_id": "a", "kind": "call", "capability_id": "documents.seen"}
@@ -40,13 +40,16 @@ async def test_a_bundle_has_the_texts_in_the_order_they_were_named(service: Serv
 
 async def test_texts_are_bounded_together(sqlite_url: str) -> None:
     """R1: what a run is given is bounded, and says where it was cut."""
-    async with serving(sqlite_url, capabilities=(str(OWN),), document_characters=10) as service:
+    async with serving(sqlite_url, capabilities=(str(ABILITIES), str(OWN)), document_characters=10) as service:
         await stored(service, "spring", "a", "12345678")
         await stored(service, "spring", "b", "abcdef")
         found = await output_of(service, of_story(plan(SEEN), "b", "a"))
         assert [(each["document_id"], each["text"], each["truncated"]) for each in found] == [
             ("b", "ab", True), ("a", "12345678", False)
         ]  # fmt: skip
+        await stored(service, "spring", "c", '{"long": "value"}', "application/json")
+        node = {**SEEN, "inputs": {"value": {"from": "/context/documents/c"}}, "capability_id": "spine.noop"}
+        assert await output_of(service, of_story(plan(node), "c")) == 0, "half of a JSON document is no value"
 
 
 async def test_a_run_holds_on_to_the_versions_it_was_accepted_with(service: Service) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stories.extraction import DOCX, Extractor, media_type_of
+from stories.extraction import DOCX, MOST_WAITING, Extractor, media_type_of
 from stories.passages import LONGEST, passages_of
 from stories.readers import READERS, read
 from tests.documents import files
@@ -29,6 +29,7 @@ async def text_of(content: bytes, media: str, charset: str | None = None) -> tup
     [
         ("a", "text/plain", "Gr\u00fc\u00dfe\r\nzwei\x00".encode(), "Gr\u00fc\u00dfe\nzwei"),
         ("a.md", "", b"# Title\n\n* one", "# Title\n\n* one"),
+        ("a.md", "no type/at all", b"# Title", "# Title"),
         ("a", "text/csv", b"a,b\n1,2\n", "a,b\n1,2"),
         ("a", "application/json", b'{"a": [1, 2]}', '{"a": [1, 2]}'),
         ("a", "text/plain", "marked".encode("utf-16"), "marked"),
@@ -98,6 +99,19 @@ async def test_a_document_that_takes_too_long_is_ended() -> None:
     found = await Extractor(seconds=0.01).text_of(files.pdf("x"), "application/pdf")
     assert found.text is None
     assert "longer than 0.01 seconds" in (found.error or "")
+
+
+async def test_only_so_many_wait_to_be_read() -> None:
+    """R6, F12: what is more than that is turned away before it takes memory for long; plain text never waits."""
+    extractor = Extractor(at_once=0)
+    waiting = [asyncio.ensure_future(extractor.text_of(b"", DOCX)) for _ in range(MOST_WAITING)]
+    await asyncio.sleep(0)
+    assert not extractor.takes(DOCX)
+    assert extractor.takes("text/plain")
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert extractor.takes(DOCX)
 
 
 async def test_the_service_answers_while_it_reads(service: Service) -> None:
