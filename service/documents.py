@@ -81,7 +81,7 @@ class Documents:
         self, made: _Made, conditions: Conditions
     ) -> tuple[VersionRow, bool, list[tuple[str, str | None]]]:
         now_ms = self._clock.now_ms()
-        async with self._database.unit() as unit:
+        async with self._database.unit("signal") as unit:
             head = await stored.lock(unit, made.key, now_ms)
             conditions.check(tag(head.version) if head.present else None)
             there = await stored.newest(unit, made.key) if head.present else None
