@@ -65,7 +65,14 @@ class Settings(BaseSettings):
     )
 
     body_bytes: int = Field(default=1024 * 1024, ge=1_024, description="Largest request body.")
-    wait_seconds: int = Field(default=60, ge=0, le=3_600, description="Longest `Prefer: wait`.")
+    wait_seconds: int = Field(
+        default=60, ge=0, le=3_600, description="Longest `Prefer: wait`, and how long `POST /run` waits."
+    )
+    document_bytes: int = Field(default=10 * 1024 * 1024, ge=1_024, description="Largest document of a story.")
+    document_versions: int = Field(default=20, ge=1, le=1_000, description="Versions kept of each document.")
+    document_characters: int = Field(
+        default=300_000, ge=0, description="Characters of its documents' texts that a run is given, all together."
+    )
     max_streams: int = Field(default=10_000, ge=1, description="Streams of this process at the same time; 503 beyond.")
     heartbeat_seconds: float = Field(
         default=15.0, gt=0, le=3_600, description="Seconds between the comments that keep a stream open."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -51,6 +51,7 @@ from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
+from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -66,6 +67,7 @@ from service.registrations import Registrations
 from service.retention import Retention
 from service.review import Reviews
 from service.runs import Runs
+from service.story_runs import StoryRuns
 from service.streams import Streams
 from service.templates import Templates
 from service.verdicts import Verdicts
@@ -73,6 +75,8 @@ from store.connect import Database
 from store.journal import Journal
 from store.keys import signing_key
 from store.migrate import upgrade
+from stories.extraction import Extractor
+from stories.search import StorySearch
 
 
 @dataclass(slots=True)
@@ -154,7 +158,7 @@ async def open_flex(settings: Settings, *, work: bool = True, clock: Clock | Non
         await journal.start()
         stack.push_async_callback(journal.close)
         nudge = await _nudge(settings, database, SystemIds().new("prc"), stack)
-        world = build_world(settings)
+        world = replace(build_world(settings), documents=StorySearch(database))
         if isinstance(world.model, OpenAIModel):
             stack.push_async_callback(world.model.aclose)
         signer = HmacSigner(await signing_key(database, "outside", fresh_key(), database.clock.now_ms()))
@@ -206,6 +210,7 @@ def _assemble(
         drafting=Drafting(ModelWriter(planner), world.model, settings.planner_strategy),
         notifies=bool(settings.notify),
         memory_limits=memory_limits(settings),
+        document_characters=settings.document_characters,
     )
     worker = Worker(shell, WorkerLimits(runs=settings.max_active_runs, lease_seconds=settings.lease_seconds))
     nudge.attach(lambda run_id, _worker: worker.wake(run_id), feed.announced)
@@ -265,6 +270,7 @@ def _doors(
     control = Control(shell)
     editing = Editing(shell, control)
     desk = Desk(database, clock, shell.ids, nudge, editing.review)
+    runs = Runs(worker)
     metrics = ServiceMetrics()
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
@@ -277,7 +283,7 @@ def _doors(
     flows = Flows(database, clock, shell.ids, verdicts)
     templates = Templates(database, clock, shell.ids, verdicts, flows)
     return Doors(
-        runs=Runs(worker),
+        runs=runs,
         reads=reads,
         executions=Executions(database, clock, reads),
         prompts=Prompts(database, desk, clock, Control(shell)),
@@ -295,6 +301,8 @@ def _doors(
         templates=templates,
         executing=Executing(database, flows, templates, reads, shell.planner),
         memory=Memory(database, clock, shell.ids, memory_limits(settings)),
+        documents=Documents(database, clock, nudge, Extractor(), versions_kept=settings.document_versions),
+        story_runs=StoryRuns(database, runs, flows, shell.feed),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),
@@ -303,7 +311,7 @@ def _doors(
         metrics=metrics,
         ids=shell.ids,
         pace=Pace(settings.heartbeat_seconds, settings.slow_viewer_seconds),
-        limits=HttpLimits(settings.body_bytes, settings.wait_seconds),
+        limits=HttpLimits(settings.body_bytes, settings.document_bytes, settings.wait_seconds),
         access=Access(settings.known_hosts, frozenset(settings.cors_origins)),
         config={"ui_run_popup": settings.ui_run_popup, "body_bytes": settings.body_bytes},
         version=version("flex"),

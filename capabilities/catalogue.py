@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from capabilities import copy_facets, data_facets, release_facets, web_facets
+from capabilities import copy_facets, data_facets, document_facets, release_facets, web_facets
 from capabilities.authoring import CapabilityBase
 from capabilities.copy_template import copy_template
 from capabilities.csv_parse import csv_parse
 from capabilities.document_read import document_read
+from capabilities.documents_search import DocumentsSearch
 from capabilities.http_request import HttpGet, HttpPost
 from capabilities.human_provide import HumanProvide
 from capabilities.json_transform import json_transform
@@ -30,6 +31,7 @@ FACETS: Final[tuple[Facet, ...]] = (
     *release_facets.FACETS,
     *data_facets.FACETS,
     *web_facets.FACETS,
+    *document_facets.FACETS,
 )
 
 CAPABILITIES: Final[tuple[Entry, ...]] = (
@@ -43,6 +45,7 @@ CAPABILITIES: Final[tuple[Entry, ...]] = (
     record_clean,
     record_validate,
     document_read,
+    DocumentsSearch,
     text_template,
     json_transform,
     HttpGet,

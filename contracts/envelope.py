@@ -62,10 +62,15 @@ class Bundle(Wire):
 
 
 class Context(Wire):
-    """What the run knows besides its inputs."""
+    """What the run knows besides its inputs.
+
+    ``on_missing_doc`` says what happens while the story lacks one of the documents: the run waits for it before
+    anything begins, begins without it, or is refused.
+    """
 
     story_id: _Id | None = None
     documents: list[_Id] = Field(default_factory=list, max_length=100)
+    on_missing_doc: Literal["wait", "skip", "error"] = "wait"
     memory: list[_Scope] = Field(default_factory=list, max_length=100)
     bundles: list[Bundle] = Field(default_factory=list, max_length=100)
 
@@ -73,6 +78,18 @@ class Context(Wire):
     @classmethod
     def _story(cls, value: str | None) -> str | None:
         return value if value is None else _token(value)
+
+    @field_validator("documents")
+    @classmethod
+    def _documents(cls, value: list[str]) -> list[str]:
+        return [_token(each) for each in value]
+
+
+def document_at(context: Context, place: str) -> str | None:
+    """Return the document that ``/context/documents/<place>`` means: by its number from 0, else by its id; or None."""
+    if place.isascii() and place.isdigit() and int(place) < len(context.documents):
+        return context.documents[int(place)]
+    return place if place in context.documents else None
 
 
 class Topology(Wire):

@@ -190,6 +190,18 @@ class MemoryNotFound(NotFound):
     code = "memory_not_found"
 
 
+class DocumentNotFound(NotFound):
+    """The story has no such document."""
+
+    code = "document_not_found"
+
+
+class DocumentVersionNotFound(NotFound):
+    """The document has no such version, or it is not kept any more."""
+
+    code = "document_version_not_found"
+
+
 class CapabilityNotFound(NotFound):
     """No such capability is registered here; register it (again)."""
 
@@ -340,6 +352,12 @@ class RunPruned(FlexError):
     status, code, title = 410, "run_pruned", "Gone"
 
 
+class PreconditionFailed(FlexError):
+    """What If-Match or If-None-Match says does not hold; nothing was changed."""
+
+    status, code, title = 412, "precondition_failed", "Precondition failed"
+
+
 class RevisionRequired(FlexError):
     """Say in If-Match which revision you have read."""
 
@@ -434,6 +452,18 @@ class CallbackInvalid(Unprocessable):
     """The output does not fit what the node has to put out; nothing was changed, send it again."""
 
     code, title = "output_invalid", "Callback refused"
+
+
+class DocumentInvalid(Unprocessable):
+    """The document cannot be stored under this id."""
+
+    code, title = "document_invalid", "Document refused"
+
+
+class RunFailed(FlexError):
+    """The run ended without a result."""
+
+    status, code, title = 500, "run_failed", "Run failed"
 
 
 class ServerBusy(FlexError):

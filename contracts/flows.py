@@ -6,7 +6,7 @@ A document is JSON. Keys that flex does not know stay as they are: whoever wrote
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -18,6 +18,8 @@ MAX_CHANGES: Final = 500
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 FlowId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 
+DocumentId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+
 
 class FlowSettings(Wire):
     """What holds for every run of a flow. Seconds."""
@@ -26,6 +28,10 @@ class FlowSettings(Wire):
 
     deadline_seconds: Annotated[float, Field(gt=0, le=30 * 86_400)] | None = None
     """how long a run may go without progress, waiting excluded (T4); None: five minutes"""
+    documents: Annotated[list[DocumentId], Field(max_length=100)] = Field(default_factory=list)
+    """documents of its story that every run needs (R1)"""
+    on_missing_doc: Literal["wait", "skip", "error"] | None = None
+    """what happens without them, where the caller does not say"""
 
 
 class FlowDocument(Wire):

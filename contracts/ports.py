@@ -180,6 +180,13 @@ class Model(Protocol):
         """
 
 
+class DocumentSearch(Protocol):
+    """Finds passages in the documents of a run's own story, and of no other."""
+
+    async def of_run(self, run_id: str, query: str, limit: int) -> list[dict[str, Any]] | None:
+        """Return the best passages, best first (docs/documents.md); None: the run has no story."""
+
+
 class Signer(Protocol):
     """Signs what leaves the service and comes back: review links, callbacks (H8, J6)."""
 

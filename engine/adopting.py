@@ -14,7 +14,7 @@ from contracts.events import HitlResolved, Log, PlanRejected, PlanUpdated
 from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, move_run
 from contracts.plan import Finding, PlanGraph, plan_wire
 from contracts.ports import Planned, Unplannable
-from engine import failures, frontier, rules
+from engine import control, failures, frontier, rules
 from engine.asking import OUTPUT_REPAIR
 from engine.compiled import CompiledPlan
 from engine.signals import Replanned
@@ -263,7 +263,7 @@ def _recount(turn: Turn) -> None:
         if turn.ended():
             return
     state.ready.extend(_put_off(state))
-    if state.start_at is None:
+    if not control.to_come(state):
         frontier.begin(turn)
 
 

@@ -21,6 +21,7 @@ from contracts.outcome import NO_USAGE, Choose, Done, Fail, Outcome, Pause, Retr
 from contracts.ports import CrashPoints
 from contracts.prompts import PromptKind, PromptSpec
 from contracts.wire import MAX_DEPTH, deep_place, has_nul
+from engine import documents
 from engine.approvals import CHANGED, gate_of, would_run
 from engine.contract import RunContracts
 from engine.gates import gate_question
@@ -206,6 +207,8 @@ def prepare(shared: Attempt) -> Work | Report:
         absent = [
             name for name, param in capability.spec.consumes.items() if param.required and name not in shared.inputs
         ]
+        if lost := documents.gone(state):
+            return shared.report(Fail("document_missing", f"Deleted since the run was accepted: {', '.join(lost)}."))
         if absent:
             return shared.report(Fail("input_missing", f"Required input is missing: {', '.join(sorted(absent))}."))
     if state.plan.guarded and capability is not None and not _as_approved(shared, capability):
@@ -265,7 +268,7 @@ def _bundle(shared: Attempt) -> Bundle:
         constraints=envelope.constraints,
         directives=envelope.policies.directives,
         instructions=envelope.special_instructions,
-        documents=(),
+        documents=documents.shown(state),
         memory={} if shared.notebook is None else shared.notebook.shown(),
         contract=shared.contracts.of(node.step, state.plan).shown,
         attempt=node.attempt,

@@ -14,6 +14,7 @@ from contracts.history import PLANNED, Ending, Origin, given_of
 from contracts.lifecycle import RunStatus
 from contracts.ports import Planned, Unplannable
 from contracts.schema import CompiledSchema
+from engine.documents import Supply, take_in
 from engine.ending import history_row
 from engine.machine import Machine
 from engine.planning import UNPLANNED, open_question
@@ -47,6 +48,13 @@ class Order:
     """who is asked for this run's plans: ``search`` or ``model``"""
     origin: Origin = PLANNED
     """where it comes from, for its history"""
+    supply: Supply | None = None
+    """its documents, and those it has to wait for"""
+
+    @property
+    def lacks(self) -> bool:
+        """Say whether documents that it cannot begin without are missing."""
+        return self.supply is not None and bool(self.supply.missing)
 
 
 @dataclass(slots=True)
@@ -68,20 +76,21 @@ def conceive(order: Order, shell: Shell, worker: str | None, now_ms: int) -> New
     if order.planned is None:
         return _commissioned(order, opening, shell, worker, now_ms)
     plan = order.planned.plan
-    worker = worker if start_at is None else None
+    later = start_at is not None or order.lacks
+    worker = None if later else worker
     state = _state(order, shell, worker, now_ms)
     state.plan, state.plan_version = shell.compile(plan, order.envelope), plan.plan_version
-    state.status = RunStatus.QUEUED if worker is None and start_at is None else RunStatus.RUNNING
+    state.status = RunStatus.QUEUED if worker is None and not later else RunStatus.RUNNING
     machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
     transition = Transition(now_ms, 0)
     transition.events.extend((event, None) for event in opening)
     state.seq = len(opening)
-    if start_at is not None or (worker and not _has_opening_rules(order.envelope)):
+    if later or (worker and not _has_opening_rules(order.envelope)):
         _begin(machine, transition, now_ms)
     draft = Draft(0)
     draft.add(state, transition)
     frames = draft.frames
-    write = write_of(state, draft, release=False, wake_at=now_ms if start_at is None else next_wake(state))
+    write = write_of(state, draft, release=False, wake_at=next_wake(state) if later else now_ms)
     write.plan = plan_row(plan, "planner" if plan.strategy != "submitted" else order.principal, plan.strategy, now_ms)
     newborn = Newborn(_birth(order, write, worker, now_ms), frames, machine, transition)
     newborn.birth.run.start_at = start_at
@@ -109,7 +118,7 @@ def _commissioned(order: Order, opening: list[Event], shell: Shell, worker: str 
 def _state(order: Order, shell: Shell, worker: str | None, now_ms: int) -> RunState:
     """Return the state of a run that is about to be born, without its plan."""
     start_at = _start_at(order.envelope, now_ms)
-    return RunState(
+    state = RunState(
         run_id=order.run_id,
         tenant=order.tenant,
         principal=order.principal,
@@ -119,12 +128,14 @@ def _state(order: Order, shell: Shell, worker: str | None, now_ms: int) -> RunSt
         plan=UNPLANNED,
         epoch=1 if worker else 0,
         created_at=now_ms,
-        started_at=now_ms if worker and start_at is None else None,
+        started_at=now_ms if worker and start_at is None and not order.lacks else None,
         ledger=Ledger(strategy=order.strategy),
         start_at=start_at,
         about=shell.addresses.of_run(order.tenant, order.run_id),
         origin=order.origin,
     )
+    take_in(state, order.supply)
+    return state
 
 
 def _start_at(envelope: TaskEnvelope, now_ms: int) -> int | None:
@@ -239,4 +250,5 @@ def _birth(order: Order, write: RunWrite, worker: str | None, now_ms: int) -> Bi
         key=order.key,
         fingerprint=order.fingerprint,
         key_expires_at=None if order.key is None else now_ms + KEY_LIFE_MS,
+        waits=[] if order.supply is None or write.ended_at else order.supply.waits(order.tenant, order.run_id, now_ms),
     )

@@ -11,8 +11,13 @@ from engine.turn import Letter, Turn
 
 
 def gated(state: RunState) -> bool:
-    """Say whether nothing may be started now: the run is paused, or its time has not come."""
-    return state.ledger.paused is not None or state.start_at is not None
+    """Say whether nothing may be started now: the run is paused, or it cannot begin yet."""
+    return state.ledger.paused is not None or to_come(state)
+
+
+def to_come(state: RunState) -> bool:
+    """Say whether the run cannot begin yet: its time has not come, or documents that it needs have not."""
+    return state.start_at is not None or bool(state.ledger.missing)
 
 
 def pause(turn: Turn, signal: PauseAsked) -> None:

@@ -20,6 +20,7 @@ from contracts.events import Frame, PlanGenerated, Start
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.plan import PlanGraph
 from engine.copying import Origin, Rows, copied, go_on, place, sorted_rows
+from engine.documents import Supply, take_in
 from engine.edits import with_inputs
 from engine.newborn import below, queued_row
 from engine.record import Draft, plan_row, write_of
@@ -48,6 +49,7 @@ class ForkOrder:
     reason: str | None = None
     lineage: Lineage = NO_LINEAGE
     depth: int = 0
+    supply: Supply | None = None
 
 
 def fork(order: ForkOrder, shell: Shell, now_ms: int) -> tuple[Birth, list[Frame]]:
@@ -81,7 +83,7 @@ def _state(order: ForkOrder, graph: PlanGraph, shell: Shell, now_ms: int) -> Run
     envelope = read_envelope(envelope_json)
     ledger = Ledger(strategy=orjson.loads(origin.run.ledger_json).get("strategy", "search"), depth=order.depth)
     ledger.generations = {row.node_id: row.generation + 1 for row in origin.nodes if "[" not in row.node_id}
-    return RunState(
+    state = RunState(
         run_id=order.run_id,
         tenant=origin.run.tenant,
         principal=order.principal,
@@ -98,6 +100,8 @@ def _state(order: ForkOrder, graph: PlanGraph, shell: Shell, now_ms: int) -> Run
         about=shell.addresses.of_run(origin.run.tenant, order.run_id),
         origin=_descent(order),
     )
+    take_in(state, order.supply)
+    return state
 
 
 def _descent(order: ForkOrder) -> history.Origin:
@@ -180,7 +184,8 @@ def _birth(order: ForkOrder, turn: Turn, rows: Rows, shell: Shell) -> tuple[Birt
             child = _child(order, state, state.nodes[node_id], shell, turn.now)
             write.spawned.append(child)
             write.mail += child.write.mail
-    return Birth(run=run, envelope_json=origin.envelope_json, write=write), draft.frames
+    waits = [] if order.supply is None else order.supply.waits(state.tenant, state.run_id, turn.now)
+    return Birth(run=run, envelope_json=origin.envelope_json, write=write, waits=waits), draft.frames
 
 
 def _child(order: ForkOrder, parent: RunState, node: NodeState, shell: Shell, now_ms: int) -> Birth:
@@ -192,5 +197,6 @@ def _child(order: ForkOrder, parent: RunState, node: NodeState, shell: Shell, no
         origin=order.origin.children[node.node_id],
         lineage=below(parent.run_id, parent.lineage, node.node_id, node.generation),
         depth=parent.ledger.depth + 1,
+        supply=None if order.supply is None else replace(order.supply, missing=()),
     )
     return fork(inside, shell, now_ms)[0]

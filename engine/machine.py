@@ -15,6 +15,7 @@ from engine import (
     approvals,
     children,
     control,
+    documents,
     editing,
     failures,
     finish,
@@ -36,6 +37,7 @@ from engine.signals import (
     CancelAsked,
     ChildEnded,
     Decided,
+    DocumentCame,
     Drain,
     Mailed,
     PauseAsked,
@@ -116,6 +118,8 @@ class Machine:
                 waiting.called_back(turn, signal)
             case ChildEnded():
                 children.ended(turn, signal)
+            case DocumentCame():
+                documents.came(turn, signal)
             case PlanEdited():
                 editing.edited(turn, signal, self.compile)
             case Triggered():
@@ -272,8 +276,8 @@ class Machine:
             self._wait(turn)
 
     def _begin(self, turn: Turn) -> None:
-        """Open the roots, once the run's time has come."""
-        if not turn.state.nodes and turn.state.start_at is None:
+        """Open the roots, once the run can begin."""
+        if not turn.state.nodes and not control.to_come(turn.state):
             frontier.begin(turn)
 
     def _dispatch(self, turn: Turn) -> None:
@@ -331,9 +335,9 @@ def _ended(state: RunState, node_id: str) -> bool:
 
 
 def deadline_at(state: RunState) -> int:
-    """Return when the run's time for work is over (wall ms); waiting, also for a scheduled start, does not count."""
+    """Return when the run's time for work is over (wall ms); waiting, also before the start, does not count."""
     scheduled = state.envelope.start_at is not None and (state.envelope.starts_ms or 0) > state.created_at
-    began = state.created_at if scheduled else state.started_at or state.created_at
+    began = state.created_at if scheduled or state.ledger.lacked else state.started_at or state.created_at
     return began + round(state.envelope.policies.timeouts.run_seconds * 1_000) + state.ledger.waited_ms
 
 

@@ -16,6 +16,7 @@ from engine.signals import (
     CancelAsked,
     ChildEnded,
     Decided,
+    DocumentCame,
     PauseAsked,
     PlanEdited,
     ResumeAsked,
@@ -23,6 +24,7 @@ from engine.signals import (
     Triggered,
 )
 from engine.state import RunState
+from engine.texts import provide_told
 from engine.turn import Transition
 from store import signals
 from store.rows import SignalRow
@@ -90,6 +92,7 @@ class Mail:
         """Read, step, and try to release again if nothing else will write."""
         state = self._holder.state
         pending = await signals.signals_after(self._holder.shell.database, state.run_id, state.seen)
+        await provide_told(self._holder.shell, state, pending)
         if not self._holder.gone:
             self.take(pending)
 
@@ -114,6 +117,7 @@ _READERS: Final[Mapping[str, Callable[..., Signal]]] = {
     "trigger": Triggered,
     "callback": CalledBack,
     "child": ChildEnded,
+    "document": DocumentCame,
 }
 """kind → what is made of its payload; the payload's members are the fields (docs/decisions/0006)"""
 

@@ -38,7 +38,9 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
         wake_at=at_ms,
         plan_version=plan.plan_version,
         plan_hash=plan.plan_hash,
-        ledger_json=orjson.dumps(Ledger(depth=parent.ledger.depth + 1)).decode(),
+        ledger_json=orjson.dumps(
+            Ledger(depth=parent.ledger.depth + 1, documents=dict(parent.ledger.documents))
+        ).decode(),
         events=events,
         plan=PlanRow(plan.plan_version, plan.plan_hash, plan.wire.decode(), parent.principal, "subflow", at_ms),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.plan import RUN_ROOT, Binding
 from contracts.wire import resolve_pointer
+from engine import documents
 from engine.state import NOTHING, RunState
 
 
@@ -34,6 +35,8 @@ def bind(state: RunState, binding: Binding) -> Any:
     source: Any = state.output_of(binding.node_id) if binding.node_id is not None else state.envelope_json
     if source is NOTHING:
         return NOTHING
+    if binding.from_ is not None and binding.from_.startswith(documents.DOCUMENTS):
+        return documents.bound(state, binding.from_)
     if binding.from_ is not None and binding.from_.startswith(RUN_ROOT):
         source = {"run": state.about}
     try:

@@ -82,6 +82,7 @@ def revive(loaded: LoadedRun, graph: PlanGraph | None, shell: Shell) -> RunState
         lineage=lineage_of(row),
         origin=Origin.from_json(row.origin_json),
         start_at=row.start_at if row.started_at is None else None,
+        documents=dict(loaded.documents),
         about=shell.addresses.of_run(row.tenant, row.run_id),
     )
 

@@ -46,6 +46,8 @@ class Shell:
     drafting: Drafting = field(default_factory=Drafting)
     addresses: Addresses = field(default_factory=Addresses)
     outcomes: Outcomes = field(default_factory=Outcomes)
+    document_characters: int = 300_000
+    """how much of its documents' texts a run is given"""
     notifies: bool = False
     """whether people are told of prompts by other ways than looking"""
     memory_limits: MemoryLimits = field(default_factory=MemoryLimits)

@@ -189,7 +189,18 @@ class Broken:
     message: str
 
 
-Mailed = Decided | CancelAsked | PauseAsked | ResumeAsked | PlanEdited | Triggered | CalledBack | ChildEnded
+@dataclass(frozen=True, slots=True)
+class DocumentCame:
+    """A document that the run may wait for is there, in this version."""
+
+    signal_id: int
+    document_id: str
+    version: int
+
+
+Mailed = (
+    Decided | CancelAsked | PauseAsked | ResumeAsked | PlanEdited | Triggered | CalledBack | ChildEnded | DocumentCame
+)
 """What others leave in the run's mailbox; each has a ``signal_id``."""
 Signal = Begin | AttemptEnded | Tick | Drain | Recovered | Replanned | Broken | Mailed
 

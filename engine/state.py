@@ -144,6 +144,12 @@ class Ledger:
     """runtime rule → what was last said about its condition that could not be read"""
     again: dict[str, str] = field(default_factory=dict)
     """gate that asks again → why, as its question says it"""
+    documents: dict[str, int] = field(default_factory=dict)
+    """document → the version that the run holds on to"""
+    missing: list[str] = field(default_factory=list)
+    """documents that the run cannot begin without and that have not come, sorted"""
+    lacked: bool = False
+    """whether documents were missing when it was accepted: then its account begins with waiting"""
     asked: dict[str, Any] | None = None
     """the question to the planner that is not answered yet (``ReplanAsked`` as JSON): another holder asks it again"""
 
@@ -213,6 +219,8 @@ class RunState:
     """node → a callback that came before the node began to wait; its signal stays unanswered"""
     start_at: int | None = None
     """a scheduled start that is still to come (wall ms)"""
+    documents: dict[str, Any] = field(default_factory=dict)
+    """document → its text, as bundles show it (``engine/texts.py``)"""
     about: Mapping[str, Any] = field(default_factory=dict)
     """what bindings find below ``/run``: its id, and the addresses of its callbacks"""
     lineage: Lineage = field(default_factory=lambda: NO_LINEAGE)

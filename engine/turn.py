@@ -261,6 +261,7 @@ class Turn:
         state.callbacks.clear()
         state.parked.clear()
         state.start_at = None
+        state.ledger.missing.clear()
         self.out.dispatch.clear()
         state.status = move_run(state.status, status)
         state.waiting_on, state.ended_at = (), self.now

@@ -23,6 +23,7 @@ def awaited(state: RunState) -> tuple[str, ...]:
     found = (
         (WaitingOn.HITL, bool(state.prompts)),
         (WaitingOn.CALLBACK, bool(state.callbacks)),
+        (WaitingOn.DOCUMENTS, bool(state.ledger.missing)),
         (WaitingOn.TIMER, state.start_at is not None or not state.timers <= state.callbacks),
         (WaitingOn.CHILDREN, bool(state.children)),
         (WaitingOn.PAUSED, state.ledger.paused is not None),

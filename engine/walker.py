@@ -18,6 +18,7 @@ import structlog
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.outcome import Choose, Done
 from engine.attempt import Attempt, attempt
+from engine.control import to_come
 from engine.deltas import Deltas
 from engine.drafting import MODEL
 from engine.leftover import Leftover
@@ -121,7 +122,7 @@ class Walker:
         self._act(self._starts(transition.dispatch))
         if transition.replan is not None:
             self._replan(transition.replan)
-        elif not self.state.nodes and self.state.start_at is None:
+        elif not self.state.nodes and not to_come(self.state):
             self.signal(Begin())
         self._arm()
 

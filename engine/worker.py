@@ -25,6 +25,7 @@ from engine.revive import machine_of, under_way
 from engine.shell import Shell
 from engine.signals import Begin, Broken, Recovered, Tick
 from engine.state import RunState
+from engine.texts import provide
 from engine.waiting import next_wake
 from engine.walker import Walker
 from store import runs, watch, workers
@@ -319,6 +320,8 @@ class Worker:
         while True:
             self._overtaken.discard(run_id)
             loaded = await runs.load(self.shell.database, run_id, self.worker_id)
+            if loaded is not None:
+                await provide(self.shell, loaded)
             if run_id not in self._overtaken:
                 return loaded
 

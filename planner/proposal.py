@@ -20,7 +20,7 @@ from planner.index import PEOPLE
 from planner.schemas import Schema, follow, part, standalone
 from planner.sealing import sealed
 from planner.solve import Problem, pose
-from planner.sources import resolve
+from planner.sources import UNKNOWN, resolve
 from planner.submitted import draft_of, read_plan
 from planner.validate.capability import COUNT
 from planner.writers import fallback_of
@@ -248,6 +248,8 @@ def _misfit(draft: Draft, root: Schema, pointer: str, source: str, at: str) -> I
         value, schema = resolve(draft.scene.envelope, source), part(root, pointer)
     except KeyError:
         return  # the checks of every plan name what is not there
+    if value is UNKNOWN:
+        return
     found = compile_schema(_plain(standalone(follow(schema, root), root))).explain(value, 1)
     if found:
         message = f"{source} cannot be {pointer or 'the answer'!r}: {found[0].message}"

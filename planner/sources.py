@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from contracts.envelope import TaskEnvelope
+from contracts.envelope import TaskEnvelope, document_at
 from contracts.wire import pointer_of, resolve_pointer
 from planner.index import CatalogueIndex
 from planner.words import norm
@@ -84,10 +84,12 @@ _WHOLE: Final = {"inputs", "constraints", "metadata"}
 def resolve(envelope: TaskEnvelope, pointer: str) -> Any:
     """Return what an envelope pointer names; raises ``KeyError`` when nothing is there.
 
-    At and below an input that only the run will know this is :data:`UNKNOWN`.
+    At and below an input that only the run will know, and a document, this is :data:`UNKNOWN`.
     """
     head, _, rest = pointer[1:].partition("/")
     if head == "inputs" and _is_unknown(envelope, rest.partition("/")[0]):
+        return UNKNOWN
+    if head == "context" and _is_document(envelope, rest):
         return UNKNOWN
     below = f"/{rest}" if rest or pointer.endswith("/") else ""
     if head in _WHOLE:
@@ -97,6 +99,12 @@ def resolve(envelope: TaskEnvelope, pointer: str) -> Any:
     if head == "special_instructions":
         return resolve_pointer(list(envelope.special_instructions), below)
     return resolve_pointer(envelope.model_dump(mode="json"), pointer)
+
+
+def _is_document(envelope: TaskEnvelope, below: str) -> bool:
+    """Say whether a pointer below ``/context`` leads to a document or into one: its id stands there, not its value."""
+    name, _, rest = below.partition("/")
+    return name == "documents" and document_at(envelope.context, rest.partition("/")[0]) is not None
 
 
 def _is_unknown(envelope: TaskEnvelope, token: str) -> bool:

@@ -17,6 +17,7 @@ from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
+from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -28,6 +29,7 @@ from service.plans import Plans
 from service.reads import Reads
 from service.retention import Retention
 from service.review import Reviews
+from service.story_runs import StoryRuns
 from service.streams import Streams
 from service.templates import Templates
 
@@ -142,9 +144,10 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What the doors bound: bytes of a body, longest ``Prefer: wait`` in seconds, ``Retry-After`` when busy."""
+    """What the doors bound: bytes of a body and of a document, longest wait in seconds, ``Retry-After`` when busy."""
 
     body_bytes: int = 1024 * 1024
+    document_bytes: int = 10 * 1024 * 1024
     wait_seconds: int = 60
     retry_after_seconds: int = 2
 
@@ -182,6 +185,8 @@ class Doors:
     templates: Templates
     executing: Executing
     memory: Memory
+    documents: Documents
+    story_runs: StoryRuns
     reviews: Reviews
     audit: Audit
     retention: Retention

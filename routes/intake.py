@@ -44,9 +44,9 @@ async def json_body(request: Request, *, required: bool = True) -> Any:
     return value
 
 
-async def raw_body(request: Request) -> bytes:
-    """Return the body; raises :class:`TooLarge` (413) before the rest is read."""
-    limit = doors_of(request).limits.body_bytes
+async def raw_body(request: Request, limit: int | None = None) -> bytes:
+    """Return the body; raises :class:`TooLarge` (413) before the rest is read. ``limit`` (bytes) is every body's."""
+    limit = doors_of(request).limits.body_bytes if limit is None else limit
     _check_length(request, limit)
     body = bytearray()
     async for chunk in request.stream():

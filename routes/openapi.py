@@ -26,13 +26,14 @@ from contracts.errors import FlexError, Forbidden, ForeignOrigin, PromptNotFound
 from routes.answers import PROBLEM
 from routes.problems import HeadersTooLarge, Internal
 from routes.shapes import component_schemas
-from routes.spec import JSON, Param, RouteSpec, ref
+from routes.spec import Param, RouteSpec, ref
 from routes.spec import Schema as SchemaValue
 
 TAGS = {
     "runs": "Envelope in, streamed plan out.",
     "prompts": "What people are asked, and their answers.",
     "catalogue": "What can be done here.",
+    "documents": "What stories know: documents, their versions, and search in them.",
     "audit": "Who did what, and how long things are kept.",
     "service": "The service itself.",
 }
@@ -87,7 +88,9 @@ def _operation(spec: RouteSpec) -> Operation:
     if spec.params:
         shown["parameters"] = [_parameter(param) for param in spec.params]
     if spec.request is not None:
-        shown["requestBody"] = RequestBody(required=spec.body_required, content={JSON: _media(spec.request)})
+        shown["requestBody"] = RequestBody(
+            required=spec.body_required, content={media: _media(spec.request) for media in spec.body_media}
+        )
     return Operation(**shown)
 
 

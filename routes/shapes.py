@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
+from routes import document_shapes, execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -113,6 +113,7 @@ RENDERED: Final[Mapping[str, Schema]] = {
         **_RUN_ITEM,
         open_prompts=_list("PromptDetail"),
         paused={"anyOf": [ref("Paused"), {"type": "null"}]},
+        pending_docs={"type": ["array", "null"], "items": _TEXT, "description": "Documents that it waits for."},
         lineage=ref("Lineage"),
         root_run_id=_TEXT,
         output=_ANY,
@@ -280,6 +281,7 @@ def component_schemas() -> dict[str, Schema]:
         *flow_shapes.INPUTS,
         *template_shapes.INPUTS,
         *memory_shapes.INPUTS,
+        *document_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -296,6 +298,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update({name: dict(schema) for name, schema in execution_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in template_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in memory_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in document_shapes.RENDERED.items()})
     return found
 
 

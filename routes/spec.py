@@ -43,7 +43,8 @@ class Answer:
 class RouteSpec:
     """A method on a path: who handles it, what goes in, what comes out, what may be refused, who may ask.
 
-    ``roles`` empty: any caller. ``request`` is the schema of a JSON body, ``body_required`` whether it must be there.
+    ``roles`` empty: any caller. ``request`` is the schema of a JSON body, ``body_required`` whether it must be
+    there, ``body_media`` how it may be written.
     """
 
     method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
@@ -56,6 +57,7 @@ class RouteSpec:
     description: str = ""
     request: Schema | None = None
     body_required: bool = True
+    body_media: tuple[str, ...] = (JSON,)
     params: tuple[Param, ...] = ()
     errors: tuple[type[FlexError], ...] = ()
     roles: tuple[str, ...] = ()

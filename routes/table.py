@@ -8,6 +8,7 @@ from routes import (
     audit,
     catalogue,
     control,
+    documents,
     editing,
     execute,
     executions,
@@ -24,6 +25,7 @@ from routes import (
     review,
     runs,
     session,
+    story_runs,
     templates,
 )
 from routes.spec import RouteSpec
@@ -68,6 +70,8 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     *execute.ROUTES,
     *executions.ROUTES,
     *memory.ROUTES,
+    *documents.ROUTES,
+    story_runs.RUN,
     catalogue.FACETS,
     catalogue.PLANS,
     audit.INDEX,

@@ -12,12 +12,14 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.access import Principal
+from contracts.envelope import read_envelope
 from contracts.errors import ErrorItem, IdempotencyKeyReused, InvalidRunState, Unprocessable
 from contracts.ids import AUDIT, RUN
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
 from engine.birth import KEY_LIFE_MS
 from engine.copying import Origin
+from engine.documents import Supply
 from engine.fork import ForkOrder, fork
 from engine.shell import Shell
 from engine.state import NOTHING
@@ -25,6 +27,7 @@ from service.control import ReasonInput
 from service.gone import gone_or_missing
 from service.reads import run_links
 from service.rights import check_control
+from service.supplies import supply_of
 from store import idempotency, lineage, runs
 from store.audit import AuditRow
 from store.rows import Birth, NodeRow
@@ -140,6 +143,7 @@ class Lineages:
             inputs=request.parts.inputs,
             output=request.parts.output,
             reason=request.parts.reason,
+            supply=await self._supply(origin),
         )
         birth, frames = fork(order, self._shell, now_ms)
         birth.records = [self._record(request, order, now_ms)]
@@ -172,6 +176,12 @@ class Lineages:
             raise InvalidRunState(why, run_id=run.run_id, run_status=run.status)
         children = await self._children(request.principal.tenant, run.run_id, nodes)
         return Origin(run, envelope_json, plan, nodes, children)
+
+    async def _supply(self, origin: Origin) -> Supply | None:
+        """Return the documents of a run that goes on: the versions it held on to, and what it has to wait for."""
+        context = read_envelope(orjson.loads(origin.envelope_json)).context
+        held = orjson.loads(origin.run.ledger_json).get("documents", {})
+        return await supply_of(self._shell, origin.run.tenant, context, held)
 
     async def _children(self, tenant: str, run_id: str, nodes: Sequence[NodeRow]) -> dict[str, Origin]:
         """Return the last child runs of nodes that have not completed: a fork goes on in those too, however deep."""

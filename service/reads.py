@@ -22,6 +22,7 @@ from hitl.render import to_prompt, wire
 from service.gone import gone_or_missing
 from service.nodes import after_cursor, node_detail, node_item
 from service.rights import may_control
+from service.supplies import pending
 from store import prompts
 from store.connect import Database
 from store.events import events_after
@@ -56,6 +57,7 @@ class Reads:
             **run_item(row),
             "open_prompts": waiting,
             "paused": _paused(row),
+            "pending_docs": pending(orjson.loads(row.ledger_json)),
             "lineage": await self._lineage(row),
             "root_run_id": row.root_run_id or row.run_id,
             "output": output,
@@ -201,7 +203,7 @@ class Reads:
         if row.ended_at is None and ledger.get("waiting_since") is not None:
             waited += max(0, now - int(ledger["waiting_since"]))
         # Before a scheduled start a run waits: that is part of its account, as its deadline and its last frame see it.
-        began = row.started_at if row.start_at is None else row.created_at
+        began = row.created_at if row.start_at is not None or ledger.get("lacked") else row.started_at
         return {
             "usage": {"tokens": ledger.get("tokens", 0), "cost": ledger.get("cost", 0)},
             "duration_ms": None if began is None else max(0, now - began - waited),

@@ -5,7 +5,7 @@ What is stored says which version it was; a later publication changes no run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from service import filling
 from store import flows
 from store.connect import Database
 
+DOCUMENTS: Final = "/context/documents/"
 LISTS: Final = ("hitl", "runtime")
 """Policies of which a run has its flow's and its caller's."""
 
@@ -59,7 +60,7 @@ async def resolve(database: Database, principal: Principal, body: Any, trigger: 
     plan, missing = await expand(database, principal.tenant, document["plan"])
     if missing:
         raise EnvelopeInvalid("The flow runs flows that are not there any more.", errors=missing)
-    whole = {**body, "policies": policies, "workflow": {"plan": plan}}
+    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
     origin = Origin(
         "definition", trigger, flow_id=row.flow_id, flow_version=row.version, flow_name=str(document["name"])
     )
@@ -92,7 +93,8 @@ async def _template(
         raise EnvelopeInvalid("The template runs flows that are not there any more.", errors=missing)
     kept = {"template_id": row.template_id, "params": params}
     origin = Origin("template", trigger, template_id=row.template_id, template_name=row.name)
-    return Resolved({**body, "policies": policies, "workflow": {"plan": plan}}, kept, origin)
+    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
+    return Resolved(whole, kept, origin)
 
 
 async def expand(
@@ -146,9 +148,29 @@ async def _subflow(
     if row is None:
         message = "There is no such flow, or it has no such published version."
         return node, [ErrorItem(f"{pointer}/flow_id", FlowVersionNotFound.code, message)]
-    inner = orjson.loads(row.document_json)["plan"]
+    inner = _by_name(orjson.loads(row.document_json))
     plan, missing = await expand(database, tenant, inner, f"{pointer}/plan", (*above, flow_id))
     return {name: value for name, value in node.items() if name not in ("flow_id", "version")} | {"plan": plan}, missing
+
+
+def _by_name(document: Mapping[str, Any]) -> Any:
+    """Return a flow's plan with its documents by name: inside of another flow they have other places."""
+    needed = document.get("settings", {}).get("documents", [])
+    return _renamed(document["plan"], needed) if needed else document["plan"]
+
+
+def _renamed(value: Any, needed: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(each, needed) for each in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {name: _renamed(each, needed) for name, each in value.items()}
+    source = value.get("from")
+    if isinstance(source, str) and source.startswith(DOCUMENTS):
+        place, slash, below = source[len(DOCUMENTS) :].partition("/")
+        if place.isascii() and place.isdigit() and int(place) < len(needed):
+            renamed["from"] = f"{DOCUMENTS}{needed[int(place)]}{slash}{below}"
+    return renamed
 
 
 def _named(workflow: Any) -> tuple[str, int | None] | None:
@@ -170,6 +192,23 @@ async def _missing(database: Database, principal: Principal, flow_id: str, versi
     what = "It has no published version." if version is None else f"It has no version {version}."
     pointer = "/workflow/flow_id" if version is None else "/workflow/version"
     return EnvelopeInvalid(errors=[ErrorItem(pointer, FlowVersionNotFound.code, what)])
+
+
+def _context(document: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context of a run with the documents that its flow needs (R1).
+
+    Those come first, in the flow's order: its plan names them by their places.
+    """
+    settings, given = document.get("settings", {}), body.get("context", {})
+    needed = settings.get("documents", [])
+    named = given.get("documents", []) if isinstance(given, dict) else None
+    if not needed or not isinstance(given, dict) or not isinstance(named, list):
+        return {}
+    context = {**given, "documents": [*needed, *(each for each in named if each not in needed)]}
+    how = settings.get("on_missing_doc")
+    if how is not None and not {"on_missing_doc", "onMissingDoc"} & context.keys():
+        context["on_missing_doc"] = how
+    return {"context": context}
 
 
 def _check_inputs(document: Mapping[str, Any], inputs: Any) -> None:

@@ -14,12 +14,14 @@ from contracts.history import Origin, Trigger
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Unplannable
 from engine.birth import Order
+from engine.documents import Supply
 from engine.drafting import MODEL
 from engine.worker import Worker
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
 from service.resolving import resolve
+from service.supplies import supply_of, without_missing
 from service.support import refuse_undecidable
 from store import idempotency, runs
 
@@ -68,7 +70,10 @@ class Runs:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
         refuse_undecidable(admitted.envelope, principal.subject)
+        supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
+        admitted = _supplied(admitted, supply)
         order = self._order(admitted, principal, resolved.origin, key, fingerprint, correlation_id)
+        order = order if supply is None else replace(order, supply=supply)
         born = await self._worker.accept(order)
         if born.existing:
             _same_body(born.fingerprint, fingerprint)
@@ -125,6 +130,15 @@ class Runs:
     async def cancel(self, principal: Principal, run_id: str, reason: str | None = None) -> dict[str, Any]:
         """Ask a run to end; see :meth:`service.control.Control.cancel`."""
         return await Control(self._shell).cancel(principal, run_id, reason)
+
+
+def _supplied(admitted: Admitted, supply: Supply | None) -> Admitted:
+    """Return the envelope without the documents that the run begins without."""
+    envelope = without_missing(admitted.envelope, supply)
+    if envelope is admitted.envelope:
+        return admitted
+    context = {**admitted.envelope_json["context"], "documents": list(envelope.context.documents)}
+    return replace(admitted, envelope=envelope, envelope_json={**admitted.envelope_json, "context": context})
 
 
 def as_errors(refused: Unplannable) -> list[ErrorItem]:

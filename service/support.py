@@ -21,8 +21,6 @@ def refuse_unsupported(envelope: TaskEnvelope, *, models: bool = False) -> None:
 
 
 def _findings(envelope: TaskEnvelope) -> Iterator[ErrorItem]:
-    if envelope.context.documents:
-        yield _item("/context/documents", "Documents in the context are not supported yet.")
     workflow = envelope.workflow
     if workflow is not None and workflow.plan is None:
         name = "flow_id" if workflow.flow_id is not None else "template_id"

@@ -67,8 +67,15 @@ def envelope_of(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> TaskE
         "output_contract": {"schema": True} if contract is None else contract,
         "policies": document.get("policies", {}),
         "workflow": {"plan": document["plan"]},
+        "context": _context(document),
     }
     return read_envelope(body)
+
+
+def _context(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context that every run of a flow has at least: the documents it needs of whichever story it is."""
+    needed = document.get("settings", {}).get("documents")
+    return {"story_id": "any", "documents": list(needed)} if needed else {}
 
 
 def verdict(findings: Iterable[Finding]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from store import tables as t
 from store.connect import Database
 from store.dialect import delete_some, id_list, ids_among
+from store.document_tables import document_waits
 from store.statement import Statement, number, text
 from store.unit import Unit
 
-OF_RUNS: Final = (t.events, t.nodes, t.signals, t.run_plans, t.envelopes)
+OF_RUNS: Final = (t.events, t.nodes, t.signals, t.run_plans, t.envelopes, document_waits)
 OF_PROMPTS: Final = (t.decisions, t.notifications, t.review_links)
 
 _UNEMPTIED: Final = Statement(

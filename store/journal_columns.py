@@ -8,6 +8,8 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
 
+import orjson
+
 from contracts.lifecycle import RunStatus
 from store import tables
 from store.dialect import RECORD, columns
@@ -16,12 +18,15 @@ from store.journal_pile import Entry, tidy
 from store.rows import Birth
 
 Rows = list[tuple[Any, ...]]
+DOCUMENT: Final = "document"
+"""The kind of that signal."""
 
 _NODE: Final = attrgetter(*columns(tables.nodes)[1:])
 _EVENT: Final = attrgetter(*columns(tables.events)[1:])
 _PROMPT: Final = attrgetter(*columns(tables.prompts))
 _HISTORY: Final = attrgetter(*columns(history))
 _RECORD: Final = attrgetter(*RECORD)
+_WAIT: Final = attrgetter("tenant", "story_id", "document_id", "run_id", "created_at")
 _WRITE: Final = attrgetter(
     "run_id", "epoch", "before_seq", "after_seq", "status", "waiting_on_json", "wake_at", "plan_version", "plan_hash",
     "seen", "release",
@@ -75,6 +80,17 @@ def offspring(entry: Entry) -> list[Entry]:
     born = {birth.run.run_id: birth for birth in entry.write.spawned}
     children = [Entry(run_id, birth.write, entry.since, birth=birth) for run_id, birth in born.items()]
     return [*children, *(one for child in children for one in offspring(child))]
+
+
+def wait_rows(entries: Sequence[Entry]) -> Rows:
+    """Return the documents that the runs which are born here wait for, in the order in which they are locked."""
+    waits = sorted(wait for entry in entries if entry.birth is not None for wait in entry.birth.waits)
+    return [_WAIT(wait) for wait in waits]
+
+
+def document_came(document_id: str, version: int) -> str:
+    """Return the payload of the signal that a document is there."""
+    return orjson.dumps({"document_id": document_id, "version": version}).decode()
 
 
 def record_rows(birth: Birth) -> Rows:

@@ -10,8 +10,8 @@ from asyncpg import exceptions
 from asyncpg.prepared_stmt import PreparedStatement
 
 from contracts.errors import StoreUnavailable
-from store import dialect
-from store.journal_columns import Rows, offspring, parts_of
+from store import dialect, document_dialect
+from store.journal_columns import DOCUMENT, Rows, document_came, offspring, parts_of, wait_rows
 from store.journal_pile import Entry, Fenced, WriteRefused, reaches_out
 from store.journal_points import Points
 from store.memory_journal import PostgresMemory
@@ -116,6 +116,10 @@ class Session:
         ends = [entry.run_id for entry in entries if entry.terminal]
         withdrawn = [prompt_id for entry in entries for prompt_id in entry.write.withdrawn]
         await self._fetch(dialect.PG_LOCK_PROMPTS, ends, withdrawn)
+        waits = wait_rows(entries)
+        if waits:
+            heads = {wait[:3]: (*wait[:3], now) for wait in waits}
+            await self._fetch(document_dialect.PG_HEADS, *dialect.rows_in_columns(list(heads.values()), 4))
         addressed = {letter.run_id for entry in entries for letter in entry.write.mail}
         if addressed:
             concerned = addressed | {entry.run_id for entry in entries}
@@ -144,6 +148,7 @@ class Session:
         children = [child for entry in mine for child in offspring(entry)]
         if children:
             await self._group(parts_of(children, now), careful=True)
+        await self._wait(mine)
         await self._mail(mine)
         ended = [entry.run_id for entry in mine if entry.terminal]
         withdrawn = [prompt_id for entry in mine for prompt_id in entry.write.withdrawn]
@@ -151,6 +156,16 @@ class Session:
         await self._fetch(dialect.PG_LATE, ended)
         await self._fetch(dialect.PG_WITHDRAW, ended, withdrawn, now)
         return passed
+
+    async def _wait(self, entries: Sequence[Entry]) -> None:
+        """Let new runs wait for documents, whose heads are locked; what has come meanwhile is told to them at once."""
+        waits = wait_rows(entries)
+        if not waits:
+            return
+        came = await self._fetch(document_dialect.PG_WAIT, *dialect.rows_in_columns(waits, 5))
+        told = [(row[0], row[1], DOCUMENT, document_came(row[2], row[3]), row[4]) for row in came]
+        if told:
+            await self._fetch(dialect.PG_MAIL, *dialect.rows_in_columns(told, 5))
 
     async def _mail(self, entries: Sequence[Entry]) -> None:
         """Leave what these runs say to others; the rows of all of them are locked. What has ended gets no mail."""
@@ -231,6 +246,8 @@ class Session:
 
 def _takes_care(entry: Entry) -> bool:
     write = entry.write
+    if entry.birth is not None and entry.birth.waits:
+        return True
     return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn or write.memory))
 
 

@@ -8,12 +8,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from contracts.errors import StoreUnavailable
-from store import dialect
-from store.journal_columns import Contents, birth_row, fence_row, key_row, offspring, record_rows
+from store import dialect, document_dialect
+from store.journal_columns import (
+    DOCUMENT,
+    Contents,
+    birth_row,
+    document_came,
+    fence_row,
+    key_row,
+    offspring,
+    record_rows,
+)
 from store.journal_pile import Entry, Fenced, Pile, WriteRefused
 from store.journal_points import Points
 from store.memory_journal import SqliteMemory
 from store.memory_sheet import MemoryRefused
+from store.rows import WaitRow
 from store.sqlite import AGAIN_SECONDS, UNSTORABLE, SqliteStore, is_busy, translated
 from store.unit import Refused
 
@@ -171,6 +181,8 @@ class Batch:
         self._run(dialect.LITE_ENVELOPE, (entry.run_id, birth.envelope_json))
         if birth.records:
             self._many(dialect.LITE_RECORD, record_rows(birth))
+        for wait in sorted(birth.waits):
+            self._wait(wait)
         self._outcome.passed[id(entry)] = (row[5] is None, birth.run.inbox)
         return True
 
@@ -186,6 +198,18 @@ class Batch:
         if passes := self._fence(entry):
             self._memory.keep(staged)
         return passes
+
+    def _wait(self, wait: WaitRow) -> None:
+        """Let a new run wait for a document; one that is there by now is told to it at once."""
+        at = wait.created_at
+        head = self._run(document_dialect.LITE_HEAD, (wait.tenant, wait.story_id, wait.document_id, at)).fetchone()
+        if not head[1]:
+            self._run(document_dialect.LITE_WAIT, (wait.tenant, wait.story_id, wait.document_id, wait.run_id, at))
+            return
+        bumped = self._run(dialect.LITE_BUMP, (at, wait.run_id, wait.tenant)).fetchone()
+        if bumped is not None:
+            told = document_came(wait.document_id, head[0])
+            self._run(dialect.LITE_SIGNAL, (wait.run_id, bumped[0], DOCUMENT, told, at))
 
     def _fence(self, entry: Entry) -> bool:
         found = self._run(dialect.LITE_FENCE, fence_row(entry)).fetchall()

@@ -6,8 +6,9 @@ rows are the truth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from contracts.memory import MemoryWrite
 from store.audit import AuditRow
@@ -213,6 +214,17 @@ class MailRow:
     created_at: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class WaitRow:
+    """A document that a run waits for from its birth on (R1); one that has come meanwhile is told to it at once."""
+
+    tenant: str
+    story_id: str
+    document_id: str
+    run_id: str
+    created_at: int
+
+
 @dataclass(slots=True)
 class RunWrite:
     """One or more transitions of one run, to be committed together under its fence.
@@ -279,6 +291,8 @@ class Birth:
     key_expires_at: int | None = None
     records: list[AuditRow] = field(default_factory=list)
     """Audit records that are written with it (who forked what)."""
+    waits: list[WaitRow] = field(default_factory=list)
+    """Documents that it waits for."""
 
 
 @dataclass(slots=True)
@@ -300,3 +314,5 @@ class LoadedRun:
     nodes: Sequence[NodeRow]
     prompts: Sequence[PromptRow]
     signals: Sequence[SignalRow]
+    documents: Mapping[str, Any] = field(default_factory=dict)
+    """The texts of its documents, as ``engine/documents.py`` gives them to capabilities."""

@@ -25,7 +25,9 @@ def test_no_facet_passes_for_a_shape_that_it_knows_nothing_of(facet: Facet, goal
 def test_every_capability_is_described_and_its_facets_exist(spec: CapabilitySpec) -> None:
     assert spec.description
     assert {param.facet for param in spec.consumes.values()} | set(spec.produces) <= set(NAMED)
-    assert spec.in_process or spec.capability_id in {"http.get", "http.post", "llm.generate", "copy.llm"}
+    assert spec.in_process or spec.capability_id in {
+        "http.get", "http.post", "llm.generate", "copy.llm", "documents.search",
+    }  # fmt: skip
     assert (spec.effects == "once") == (spec.capability_id == "http.post")
     assert not (spec.effects == "once" and spec.produces), "the planner must not choose an effect by itself"
 

@@ -40,6 +40,7 @@ INSERT INTO decisions SELECT 'd' || n, 'p' || n, 'run_' || n, 't', 'approve', NU
 INSERT INTO notifications SELECT 'n' || n, 't', 'p' || n, 'run_' || n, 'k', 'r', 1, NULL, 1, n, NULL
   FROM generate_series(1, 20000) AS n;
 INSERT INTO review_links SELECT 'l' || n, 't', 'p' || n, 's', '[]', '[]', 1, NULL FROM generate_series(1, 20000) AS n;
+INSERT INTO document_waits SELECT 't', 's', 'd' || n, 'run_' || n, 1 FROM generate_series(1, 20000) AS n;
 INSERT INTO tombstones SELECT 'gone_' || n, 't' || n % 5, n, n, n, '{}' FROM generate_series(1, 20000) AS n;
 INSERT INTO pruned_prompts SELECT 'gone_' || n, 'gone_' || n FROM generate_series(1, 20000) AS n;
 INSERT INTO audit_records SELECT 'a' || n, 't' || n % 5, n, 'kind', 'user:ana', 'run_' || n, 'p' || n, '{}', n / 5,

@@ -34,6 +34,7 @@ from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.control import Control
+from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -45,11 +46,13 @@ from service.plans import Plans
 from service.reads import Reads
 from service.retention import Keep, Retention
 from service.review import Reviews
+from service.story_runs import StoryRuns
 from service.streams import Streams
 from service.templates import Templates
 from service.verdicts import Verdicts
 from store.connect import Database
 from store.journal import Journal
+from stories.extraction import Extractor
 from tests.events.runs_in_log import LoggedRun, Wall, open_log
 
 ENVELOPE = {"objective": "Do it", "output_contract": {"mode": "freeform"}}
@@ -241,6 +244,8 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "templates": templates,
         "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
         "memory": Memory(parts.database, clock, Counting(), MemoryLimits()),
+        "documents": Documents(parts.database, clock, LocalNudge(), Extractor()),
+        "story_runs": StoryRuns(parts.database, parts.runs, flows, parts.feed),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),
@@ -252,7 +257,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "health": parts.health,
         "ids": Counting(),
         "pace": Pace(heartbeat_seconds=30),
-        "limits": HttpLimits(body_bytes=4_096, wait_seconds=5),
+        "limits": HttpLimits(body_bytes=4_096, document_bytes=8_192, wait_seconds=5),
         "access": Access(frozenset({"flex.example"}), frozenset({"https://app.example"})),
         "config": {"ui_run_popup": True},
         "version": "0.1.0",
