@@ -8,8 +8,9 @@ from typing import Any, Final
 from contracts.events import NodeError, NodeRetry, ValidationFailed
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
+from contracts.plan import error_entry
 from contracts.prompts import PromptKind, PromptSpec
-from engine import replan, rules
+from engine import frontier, replan, rules
 from engine.asking import ask, ask_repair
 from engine.retry import delay_ms
 from engine.state import NOTHING, NodeState
@@ -18,6 +19,8 @@ from engine.turn import Turn
 OUTPUT_INVALID: Final = "output_invalid"
 TIMED_OUT: Final = frozenset({"capability_timeout", "callback_timeout"})
 """codes of attempts that ran out of their time"""
+_MENDED: Final = frozenset({"node_failed", "capability_unavailable"})
+"""codes of runs that ``fallback: continue`` keeps from failing; what people said, or did not, stays final"""
 
 
 def attempt_failed(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
@@ -133,21 +136,43 @@ def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
         refused = None if node.refused is NOTHING else node.refused
         ask_repair(turn, node, refused, schema, f"The output of {node.node_id} does not fit. Please repair it.")
         return
+    message = f"The output of {node.node_id} does not fit its contract after {node.attempt} attempts."
+    if goes_on(node):
+        carry_on(turn, node, outcome.code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
-    message = f"The output of {node.node_id} does not fit its contract after {node.attempt} attempts."
     turn.fail("output_contract_unmet", message, node.node_id, outcome.errors, retryable=True)
 
 
 def fail_node(
     turn: Turn, node: NodeState, code: str, message: str, run_code: str = "node_failed", *, retryable: bool = True
 ) -> None:
-    """End the node and the run with it."""
+    """End the node and the run with it; a node that says ``continue`` ends alone, unless people said no."""
+    if run_code in _MENDED and code != "prompt_withdrawn" and goes_on(node):
+        carry_on(turn, node, code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
     node.error = {"code": code, "message": message}
     turn.emit(NodeError(node.attempt, code, message, "abort"), node.node_id)
     turn.fail(run_code, f"{node.node_id}: {message}", node.node_id, retryable=retryable)
+
+
+def goes_on(node: NodeState) -> bool:
+    """Say whether the run goes on without the node's output (R3); what people were asked is never passed over (H4)."""
+    return node.step.node.fallback == "continue" and node.step.node.kind != "ask"
+
+
+def carry_on(turn: Turn, node: NodeState, code: str, message: str) -> None:
+    """Complete the node with an error entry in place of an output, so that the others go on (R3).
+
+    The entry is not held against the node's contract: whoever reads the output is told of both.
+    """
+    record(turn, node)
+    turn.emit(NodeError(node.attempt, code, message, "continue"), node.node_id)
+    turn.complete(node, error_entry(node.node_id, code, message))
+    frontier.node_ended(turn, node)
 
 
 def ask_effect(turn: Turn, node: NodeState, message: str) -> None:
