@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from routes import (
+    agents,
     audit,
     catalogue,
     control,
@@ -67,6 +68,7 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     *execute.ROUTES,
     *executions.ROUTES,
     catalogue.FACETS,
+    agents.INDEX,
     catalogue.PLANS,
     audit.INDEX,
     audit.VERIFY,
