@@ -130,7 +130,8 @@ def build_group(group: ReadGroup, specs: Mapping[str, CapabilitySpec], apart: fr
         return refused.fault
     document = _document(group.file, group.flow_id, builder.plan)
     line = group.located.line_of("/id")
-    return GroupFlow(group.flow_id, document, group.source, line, group.file.default, builder.lines)
+    lines = group.located.lines
+    return GroupFlow(group.flow_id, document, group.source, line, group.file.default, builder.lines, lines)
 
 
 def _document(file: GroupFile, name: str, plan: Mapping[str, Any]) -> dict[str, Any]:

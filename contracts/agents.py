@@ -60,7 +60,10 @@ class AgentRecord:
 
 @dataclass(frozen=True, slots=True)
 class GroupFlow:
-    """A group as a flow's document (``contracts.flows.FlowDocument``); ``lines`` says where each node was written."""
+    """A group as a flow's document (``contracts.flows.FlowDocument``).
+
+    ``lines`` says where each node was written, ``places`` where everything else was, by its pointer in the document.
+    """
 
     flow_id: str
     document: Mapping[str, Any]
@@ -68,6 +71,15 @@ class GroupFlow:
     line: int | None = None
     default: bool = False
     lines: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
+
+    def line_of(self, pointer: str, node_id: str | None = None) -> int | None:
+        """Return the line of a node, else of a place of the document, or of the nearest one around it."""
+        if node_id in self.lines:
+            return self.lines[node_id]
+        while pointer and pointer not in self.places:
+            pointer = pointer.rpartition("/")[0]
+        return self.places.get(pointer, self.line)
 
 
 class FolderFlows(Protocol):

@@ -95,8 +95,9 @@ class Agents:
             why = f": {asleep[0].fix}" if asleep[0].fix else ""
             return f"{asleep[0].message.rstrip('.')}{why}"
         first = next(found for found in errors if found.code != INACTIVE)
-        line = flow.lines.get(first.node_id or "", flow.line)
-        return AgentFault("plan_invalid", f"{first.code}: {first.message}", line)
+        where = f" at {first.pointer}" if first.pointer and first.node_id is None else ""
+        line = flow.line_of(first.pointer, first.node_id)
+        return AgentFault("plan_invalid", f"{first.code}{where}: {first.message}", line)
 
 
 def _tell(record: AgentRecord) -> None:

@@ -215,17 +215,21 @@ async def test_a_group_is_a_flow_like_any_other(database_url: str, tmp_path: Pat
 
 async def test_a_group_that_no_engine_could_walk_is_broken(sqlite_url: str, tmp_path: Path) -> None:
     """R3, W4: a group passes the checks of every plan; the fault is at its member's line."""
-    group = "sequence:\n- echo\n- agent: echo\n  as: second\n  inputs: {text: {node_id: nowhere}}\n"
-    lay(
-        tmp_path,
-        {"echo.py": ECHO, "flows/x.yaml": group, "writer.md": WRITER, "flows/asleep.yaml": "sequence: [writer]\n"},
-    )
-    async with serving(sqlite_url, agents_dir=str(tmp_path)) as service:
+    files = {
+        "echo.py": ECHO, "writer.md": WRITER,
+        "flows/x.yaml": "sequence:\n- echo\n- agent: echo\n  as: second\n  inputs: {text: {node_id: nowhere}}\n",
+        "flows/y.yaml": "sequence:\n- echo\npolicies:\n  hitl:\n  - when: before\n",
+        "flows/asleep.yaml": "sequence: [writer]\n",
+    }  # fmt: skip
+    async with serving(sqlite_url, agents_dir=str(lay(tmp_path, files))) as service:
         items = await listed(service)
-        assert (items["flows/x.yaml"]["error"]["code"], items["flows/x.yaml"]["error"]["line"]) == ("plan_invalid", 3)
-        assert (items["flows/asleep.yaml"]["status"], "FLEX_MODEL" in items["flows/asleep.yaml"]["reason"]) == (
-            "inactive", True,
-        )  # fmt: skip
+        errors = {name: item["error"] for name, item in items.items() if item["error"]}
+        assert {name: (error["code"], error["line"]) for name, error in errors.items()} == {
+            "flows/x.yaml": ("plan_invalid", 3), "flows/y.yaml": ("plan_invalid", 5),
+        }  # fmt: skip
+        assert "/policies/hitl/0/id" in errors["flows/y.yaml"]["message"]
+        asleep = items["flows/asleep.yaml"]
+        assert (asleep["status"], "FLEX_MODEL" in asleep["reason"]) == ("inactive", True)
 
 
 # --- the setting ---
