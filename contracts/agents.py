@@ -75,8 +75,9 @@ class GroupFlow:
 
     def line_of(self, pointer: str, node_id: str | None = None) -> int | None:
         """Return the line of a node, else of a place of the document, or of the nearest one around it."""
-        if node_id in self.lines:
-            return self.lines[node_id]
+        line = None if node_id is None else self.lines.get(node_id)
+        if line is not None:
+            return line
         while pointer and pointer not in self.places:
             pointer = pointer.rpartition("/")[0]
         return self.places.get(pointer, self.line)

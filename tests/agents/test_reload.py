@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,11 +141,11 @@ async def test_attempts_under_way_end_with_what_they_began_with(database_url: st
         assert outcome(await service.follow(run_id)) == "first"
 
 
-def _module(service: Service) -> dict[str, object]:
+def _module(service: Service) -> dict[str, Any]:
     """The globals of the agent's file."""
     found = service.flex.registry.find("agent.slow")
     assert found is not None
-    globals_: dict[str, object] = found._root.start_node.exec.__func__.__globals__  # type: ignore[attr-defined]
+    globals_: dict[str, Any] = found._root.start_node.exec.__func__.__globals__  # type: ignore[attr-defined]
     return globals_
 
 
