@@ -209,6 +209,8 @@ async def test_a_group_is_a_flow_like_any_other(database_url: str, tmp_path: Pat
         for hostile in ("../agents", "..%2Fshout", "flows/shout.yaml", "/etc/passwd"):
             answer = await service.client.post("/api/v1/runs", json=whole | {"workflow": {"flow_id": hostile}})
             assert answer.status_code == 422, hostile
+        history = (await service.client.get("/api/flows/shout/executions")).json()
+        assert [(item["flow_id"], item["flow_name"]) for item in history["items"]] == [("shout", "shout")]
         checked = whole | {"output_contract": {"schema": {"type": "string"}}}
         assert outcome(await service.run(checked)) == "HI"
 
