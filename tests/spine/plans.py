@@ -10,7 +10,7 @@ from contracts.plan import PlanGraph
 EnvelopeJson = dict[str, Any]
 KINDS = ("call", "call", "call", "call", "branch", "map", "join", "ask", "delay", "wait", "loop", "subflow")
 INNER = ("call", "call", "ask", "delay", "subflow")
-FALLBACKS = ("abort", "hitl", "retry", "replan")
+FALLBACKS = ("abort", "hitl", "retry", "replan", "continue")
 
 
 def random_envelope(chance: random.Random) -> EnvelopeJson:
