@@ -51,6 +51,28 @@ flow = Flow(start=Fail())
 """
 
 
+SLOW = """\
+import threading
+from pocketflow import Flow, Node
+
+OPEN = threading.Event()
+BEGAN = threading.Event()
+
+
+class Slow(Node):
+    def exec(self, _):
+        BEGAN.set()
+        assert OPEN.wait(10)
+        return "first"
+
+    def post(self, shared, prep_res, exec_res):
+        shared["result"] = exec_res
+
+
+flow = Flow(start=Slow())
+"""
+
+
 def lay(folder: Path, files: dict[str, str]) -> Path:
     """Write files into a folder; returns it."""
     for name, text in files.items():
@@ -78,3 +100,11 @@ async def start_flow(service: Service, flow_id: str, **body: Any) -> str:
 async def run_flow(service: Service, flow_id: str, **body: Any) -> list[Frame]:
     """Start a run of a flow and follow it to its end."""
     return await service.follow(await start_flow(service, flow_id, **body))
+
+
+def module_of(service: Service, capability_id: str) -> dict[str, Any]:
+    """The globals of the file that a PocketFlow agent was read from."""
+    found = service.flex.registry.find(capability_id)
+    assert found is not None
+    globals_: dict[str, Any] = found._root.start_node.exec.__func__.__globals__  # type: ignore[attr-defined]
+    return globals_

@@ -1,11 +1,14 @@
 """Flows as PocketFlow's public cookbook writes them run as capabilities, as they are, off the event loop (R2)."""
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agents.folders import lay, listed, run_flow, start_flow
+from capabilities.threads import MAX_THREADS
+from tests.agents.folders import ECHO, SLOW, lay, listed, module_of, run_flow, start_flow
 from tests.agents.test_agents import outcome
 from tests.spine.running import serving
 
@@ -46,6 +49,22 @@ async def test_every_dish_of_the_cookbook(database_url: str, folder: Path) -> No
         for _ in range(2):
             for name, inputs, expected in DISHES:
                 assert outcome(await run_flow(service, name, inputs=inputs)) == expected, name
+
+
+async def test_a_synchronous_agent_never_blocks_the_service(database_url: str, tmp_path: Path) -> None:
+    """R2 (trap): twenty runs hang in a synchronous node; everybody else is served, and no thread is one too many."""
+    lay(tmp_path, {"slow.py": SLOW, "echo.py": ECHO, "flows/slow.yaml": "sequence: [slow]\n"})
+    lay(tmp_path, {"flows/shout.yaml": group("echo", {"text": ""})})
+    async with serving(database_url, agents_dir=str(tmp_path)) as service:
+        module = module_of(service, "agent.slow")
+        runs = [await start_flow(service, "slow") for _ in range(20)]
+        assert await asyncio.to_thread(module["BEGAN"].wait, 10)
+        assert outcome(await run_flow(service, "shout", inputs={"text": "hi"})) == "HI"
+        named = [thread for thread in threading.enumerate() if thread.name == "flex-agent.slow"]
+        assert len(named) <= MAX_THREADS
+        module["OPEN"].set()
+        for run_id in runs:
+            assert outcome(await service.follow(run_id)) == "first"
 
 
 async def test_human_review(database_url: str, folder: Path) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.agents.folders import ECHO, WRITER, lay, listed, run_flow, start_flow
+from tests.agents.folders import ECHO, SLOW, WRITER, lay, listed, module_of, run_flow, start_flow
 from tests.agents.test_agents import TEXT, outcome
-from tests.spine.running import Service, serving
+from tests.model.scripted import Script, pretty, says
+from tests.spine.running import serving
 
 GROUP = f"{TEXT}sequence: [echo]\n"
 
@@ -105,33 +105,11 @@ async def test_an_edit_that_takes_another_ones_id(sqlite_url: str, tmp_path: Pat
         assert (items["b.md"]["agent_id"], items["b.md"]["error"]["code"]) == ("other", "duplicate_id")
 
 
-SLOW = """\
-import threading
-from pocketflow import Flow, Node
-
-OPEN = threading.Event()
-BEGAN = threading.Event()
-
-
-class Slow(Node):
-    def exec(self, _):
-        BEGAN.set()
-        assert OPEN.wait(10)
-        return "first"
-
-    def post(self, shared, prep_res, exec_res):
-        shared["result"] = exec_res
-
-
-flow = Flow(start=Slow())
-"""
-
-
 async def test_attempts_under_way_end_with_what_they_began_with(database_url: str, tmp_path: Path) -> None:
     """R2: a run that is at work when its agent changes gets the answer of the agent that it called."""
     lay(tmp_path, {"slow.py": SLOW, "flows/go.yaml": "sequence: [slow]\n"})
     async with serving(database_url, agents_dir=str(tmp_path)) as service:
-        module = _module(service)
+        module = module_of(service, "agent.slow")
         run_id = await start_flow(service, "go")
         assert await asyncio.to_thread(module["BEGAN"].wait, 10)
         lay(tmp_path, {"slow.py": ECHO.replace('shared["text"]', '"second"').replace("said", "result")})
@@ -139,14 +117,6 @@ async def test_attempts_under_way_end_with_what_they_began_with(database_url: st
         assert outcome(await run_flow(service, "go")) == "SECOND"
         module["OPEN"].set()
         assert outcome(await service.follow(run_id)) == "first"
-
-
-def _module(service: Service) -> dict[str, Any]:
-    """The globals of the agent's file."""
-    found = service.flex.registry.find("agent.slow")
-    assert found is not None
-    globals_: dict[str, Any] = found._root.start_node.exec.__func__.__globals__  # type: ignore[attr-defined]
-    return globals_
 
 
 async def test_a_run_that_waits_goes_on_with_the_agent_there_is(database_url: str, tmp_path: Path) -> None:
@@ -183,3 +153,27 @@ async def test_a_folder_that_goes_away(sqlite_url: str, tmp_path: Path, gone: st
         else:
             await service.flex.doors.agents.look()
             assert await listed(service) == {}
+
+
+async def test_an_approval_does_not_hold_for_an_edited_agent(sqlite_url: str, tmp_path: Path, script: Script) -> None:
+    """H5: who approved a call approved these instructions; after an edit the gate asks again.
+
+    pydantic-ai#6968: elsewhere what is executed is not what was approved.
+    """
+    script.will(says("Good evening"))
+    gate = "policies: {hitl: [{id: g, when: before, selector: {node_id: writer}}]}\n"
+    lay(tmp_path, {"writer.md": WRITER, "flows/asked.yaml": f"{gate}sequence: [writer]\n"})
+    async with serving(sqlite_url, agents_dir=str(tmp_path), **script.settings) as service:
+        run_id = await start_flow(service, "asked")
+        first = (await service.asked(run_id))[0]
+        lay(tmp_path, {"writer.md": WRITER.replace("one line", "a whole page")})
+        await service.flex.doors.agents.look()
+        await service.decided(first, "approve")
+        async with service.watch(run_id) as reader:
+            await reader.until("hitl_request")
+            again = (await reader.until("hitl_request")).payload["prompt"]
+            assert again["prompt_id"] != first["prompt_id"]
+            assert script.told() == []
+            await service.decided(again, "approve")
+            assert outcome(await reader.rest()) == "Good evening"
+        assert "a whole page" in pretty(script.told()[0])
