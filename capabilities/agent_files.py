@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -44,9 +45,12 @@ def look(folder: Path) -> list[FoundFile]:
     Raises ``OSError`` when the folder itself cannot be listed.
     """
     root = folder.resolve()
-    found = list(_walk(root, root, 0))[: MAX_FILES + 1]
+    found = list(islice(_walk(root, root, 0), MAX_FILES + 1))
+    if len(found) > MAX_FILES:
+        message = f"There are over {MAX_FILES:,} files in the folder; those after {found[-2].source} are not read."
+        found[-1] = _refused(".", root, AgentFault("too_large", message))
     order = {"python": 0, "markdown": 1, "group": 2}
-    return sorted(found, key=lambda file: (order[file.kind], file.source))[:MAX_FILES]
+    return sorted(found, key=lambda file: (order[file.kind], file.source))
 
 
 def read_text(file: FoundFile) -> str | AgentFault:
@@ -88,9 +92,20 @@ def _directory(root: Path, path: Path, source: str, depth: int, *, linked: bool)
     if linked:
         # A link to another place in the folder would only be found twice.
         if not _inside(root, path):
-            yield FoundFile(source, path, "python", (), _OUTSIDE)
-    elif depth < MAX_DEPTH:
-        yield from _walk(root, path, depth + 1)
+            yield _refused(source, path, _OUTSIDE)
+    elif depth >= MAX_DEPTH:
+        yield _refused(source, path, AgentFault("too_large", f"It lies over {MAX_DEPTH} directories deep."))
+    else:
+        try:
+            yield from _walk(root, path, depth + 1)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            yield _refused(source, path, AgentFault("unreadable", f"It cannot be listed: {why}."))
+
+
+def _refused(source: str, path: Path, fault: AgentFault) -> FoundFile:
+    """Return a directory that is not read."""
+    return FoundFile(source, path, "python", (), fault)
 
 
 def _inside(root: Path, path: Path) -> bool:

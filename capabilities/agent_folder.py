@@ -136,7 +136,7 @@ class AgentFolder:
                 fault = fault or found
                 continue
             if fault is None:
-                source.good = source.fresh if not isinstance(source.fresh, AgentFault) else source.good
+                source.good = read
             records = [self._record(each, read, source, trial) for each in found]
             # A file may declare facets alone.
             records = records or [AgentRecord(None, source.file.kind, source.file.source, "loaded")]

@@ -38,7 +38,7 @@ def load_python(file: FoundFile) -> Declared | AgentFault:
         return text
     place = file.path.resolve()
     name = f"_flex_agents_{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
-    module = ModuleType(name)
+    module, before = ModuleType(name), sys.modules.get(name)
     module.__file__ = str(place)
     # Dataclasses and annotations look their module up by name.
     sys.modules[name] = module
@@ -46,13 +46,24 @@ def load_python(file: FoundFile) -> Declared | AgentFault:
         with _neighbours(place.parent if place.name == MODULE else None):
             exec(compile(text, str(place), "exec"), module.__dict__)  # noqa: S102  # the operator's own file, at start
             declared = collect(file.source, declarations(module))
-            if not declared.facets and not declared.capabilities:
-                return _of_pocketflow(module, file, text)
+            if declared.facets or declared.capabilities:
+                return declared
+            found = _of_pocketflow(module, file, text)
     except SyntaxError as error:
-        return _not_python(error, place, file)
+        found = _not_python(error, place, file)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the file raises is its fault, and is told
-        return _fault(error, place, file)
-    return declared
+        found = _fault(error, place, file)
+    if isinstance(found, AgentFault):
+        _put_back(name, before)
+    return found
+
+
+def _put_back(name: str, before: ModuleType | None) -> None:
+    """Have the name mean what it did: the version before may still be at work."""
+    if before is None:
+        del sys.modules[name]
+    else:
+        sys.modules[name] = before
 
 
 def agent_name(file: FoundFile) -> str:

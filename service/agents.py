@@ -35,6 +35,7 @@ class Agents:
         """Take the folder and the registry that its agents go into; ``changed`` is called when that has happened."""
         self._folder, self._registry, self._judge, self._changed = folder, registry, judge, changed
         self._records: tuple[AgentRecord, ...] = ()
+        self._looking = asyncio.Lock()
 
     def open(self) -> None:
         """Read the folder and take what can be taken: once, at start. Raises ``OSError`` without the folder."""
@@ -46,10 +47,13 @@ class Agents:
 
         Files are opened, and Python is run, in a thread. What runs under way have begun with stays theirs.
         """
-        if self._folder is None or not await asyncio.to_thread(self._folder.read):
+        if self._folder is None:
             return False
-        self._take(self._folder)
-        return True
+        async with self._looking:
+            changed = await asyncio.to_thread(self._folder.read)
+            if changed:
+                self._take(self._folder)
+        return changed
 
     def list(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return ``{"items": [Agent], "next_cursor": …}`` by file and id; broken files are among them, with why."""

@@ -168,6 +168,26 @@ async def test_a_failing_member_does_not_stop_its_group(database_url: str, tmp_p
         assert nodes["attempts"][0]["code"] == "capability_error"
 
 
+async def test_groups_inside_groups(sqlite_url: str, tmp_path: Path) -> None:
+    """R3: a sequence beside others gives what its last member gives; a failure inside it stops neither."""
+    look = ECHO.replace('shared["text"]', 'str(shared["previous"])')
+    group = f"{TEXT}parallel:\n- sequence: [failing, echo, look]\n- sequence:\n  - parallel: [echo]\n  - failing\n"
+    lay(tmp_path, {"echo.py": ECHO, "look.py": look, "failing.py": FAILING, "flows/deep.yaml": group})
+    async with serving(sqlite_url, agents_dir=str(tmp_path)) as service:
+        said = outcome(await run_flow(service, "deep", inputs={"text": "hi"}))
+        assert (said["look"], said["failing_2"]["error"]["node_id"]) == ("HI", "failing_2")
+
+
+async def test_members_that_say_what_they_consume(sqlite_url: str, tmp_path: Path) -> None:
+    """R3, F4: they get what they name, and what nobody binds is bound by facet, as in every plan."""
+    group = "inputs: {type: object, required: [log]}\nsequence: [log.parse, records.group]\n"
+    lay(tmp_path, {"flows/notes.yaml": group})
+    async with serving(sqlite_url, agents_dir=str(tmp_path)) as service:
+        assert (await listed(service))["flows/notes.yaml"]["error"] is None
+        said = outcome(await run_flow(service, "notes", inputs={"log": "abc1234 fix: a leak"}))
+        assert "a leak" in str(said)
+
+
 async def test_the_last_member_and_a_required_one_end_the_run(database_url: str, tmp_path: Path) -> None:
     """R3, R1: without its last member a sequence has no result; a required member is one that nobody can do without."""
     files = {

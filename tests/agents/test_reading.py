@@ -271,6 +271,16 @@ def test_large_and_unreadable_files(tmp_path: Path) -> None:
     assert fault_of(tmp_path, "latin.md") == ("unreadable", 2)
 
 
+def test_a_folder_that_is_too_much(tmp_path: Path) -> None:
+    """R2: nothing is left out without a word."""
+    lay(tmp_path, {f"many/a{number:04}.md": WRITER for number in range(1_005)})
+    lay(tmp_path, {"/".join(["d"] * 10) + "/echo.py": ECHO})
+    records = opened(tmp_path)
+    faults = {name: record.fault.message for name, record in records.items() if record.fault}
+    assert "those after many/a0998.md are not read" in faults["."]
+    assert "over 8 directories deep" in faults["/".join("d" * 9)]
+
+
 # --- groups ---
 
 
