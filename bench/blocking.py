@@ -1,6 +1,7 @@
 """What synchronous agents cost everybody else: time to the first frame beside 50 runs that block for 200 ms (R2).
 
-Both figures are of one service: first idle, then with ``c`` runs of ``bench/agents/slow.py`` under way all the time.
+Both figures are of one service: idle before and after, and in between with ``c`` runs of ``bench/agents/slow.py`` under
+way all the time.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ async def _probe(port: int, seconds: float) -> list[float]:
 
 
 async def measure(port: int, lanes: int, seconds: float) -> dict[str, Any]:
-    """Probe the idle service, then the one that works."""
+    """Probe the service while it is idle, while it works, and while it is idle again: machines drift."""
     await _probe(port, 1.0)
-    idle = await _probe(port, seconds)
+    idle = await _probe(port, seconds / 2)
     body = json.dumps(envelope(PLAN)).encode()
     own: list[float] = []
     stop = asyncio.Event()
@@ -65,6 +66,7 @@ async def measure(port: int, lanes: int, seconds: float) -> dict[str, Any]:
     busy = await _probe(port, seconds)
     stop.set()
     await asyncio.gather(*tasks)
+    idle += await _probe(port, seconds / 2)
     ratio = (milliseconds(busy, 0.5) or 0) / (milliseconds(idle, 0.5) or 1)
     return {
         "idle_p50_ms": milliseconds(idle, 0.5), "idle_p95_ms": milliseconds(idle, 0.95),

@@ -87,12 +87,12 @@ def _walk(root: Path, folder: Path, depth: int) -> Iterator[FoundFile]:
 
 _OUTSIDE: Final = AgentFault("outside_folder", "It is a link that leads out of the folder, or nowhere.")
 
+_LINKED: Final = AgentFault("unreadable", "Links to directories are not followed; link each file.")
+
 
 def _directory(root: Path, path: Path, source: str, depth: int, *, linked: bool) -> Iterator[FoundFile]:
     if linked:
-        # A link to another place in the folder would only be found twice.
-        if not _inside(root, path):
-            yield _refused(source, path, _OUTSIDE)
+        yield _refused(source, path, _LINKED if _inside(root, path) else _OUTSIDE)
     elif depth >= MAX_DEPTH:
         yield _refused(source, path, AgentFault("too_large", f"It lies over {MAX_DEPTH} directories deep."))
     else:

@@ -112,19 +112,20 @@ def read_markdown(text: str, source: str) -> MarkdownFile | AgentFault:
 class MarkdownAgent(LlmGenerate):
     """``agent.<id>``: one model call with the file's instructions and the bundle, in its node's contract.
 
-    Without a contract the answer is a text. ``address`` is the hash of the file: an approval of a call does not hold
+    Without a contract the answer is a text. ``front`` is its front matter, for whoever carries out what stands there
+    besides a model call. ``address`` is the hash of the file: an approval of a call does not hold
     for an agent that was edited since (H5).
     """
 
     def __init__(self, file: MarkdownFile, world: World, place: str) -> None:
         """Take what was read; without a model the registry keeps it inactive."""
-        self._front, self.instructions, self.place = file.front, file.instructions, place
+        self.front, self.instructions, self.place = file.front, file.instructions, place
         self.address = f"sha256:{file.digest}"
         super().__init__(world)
 
     def specify(self, cost: float) -> CapabilitySpec:
         """Return the spec; ``cost`` is the estimate for one call."""
-        front = self._front
+        front = self.front
         made = (front.produces,) if isinstance(front.produces, str) else tuple(front.produces)
         return CapabilitySpec(
             front.capability_id,
