@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands.admin import capabilities, db
+from app.commands.agents import agents
 from app.commands.audit import audit
 from app.commands.options import EXIT_CODES
 from app.commands.plan import plan
@@ -33,6 +34,7 @@ cli.command()(plan)
 cli.add_typer(runs, name="runs")
 cli.add_typer(prompts, name="prompts")
 cli.command()(capabilities)
+cli.command()(agents)
 cli.add_typer(audit, name="audit")
 cli.command()(prune)
 cli.add_typer(db, name="db")

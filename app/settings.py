@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     max_plan_tokens: int | None = Field(default=None, ge=0, description="Tokens that a plan is expected to take.")
     max_plan_cost: float | None = Field(default=None, ge=0, description="What a plan is expected to cost.")
     capabilities: _List = Field(default=(), description="Python files whose capabilities are loaded at start.")
+    agents_dir: str | None = Field(
+        default=None, description="Folder of agents: Python and Markdown files, groups in `flows/`. Read at start."
+    )
+    agents_reload: bool = Field(
+        default=False, description="Look at the agents folder every second and take over what changed: development."
+    )
     egress_allow: _List = Field(default=(), description="Host names that capabilities may call; none without it.")
 
     memory_value_bytes: int = Field(
@@ -203,6 +209,13 @@ class Settings(BaseSettings):
     def _database(cls, value: str) -> str:
         if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
             raise ValueError("use sqlite+aiosqlite:///PATH or postgresql+asyncpg://…")
+        return value
+
+    @field_validator("agents_dir")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).is_dir():
+            raise ValueError(f"{value}: no such folder")
         return value
 
     @field_validator("capabilities")

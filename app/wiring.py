@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+from app.agents import AgentsLook, open_agents
 from app.backlog import Backlog
 from app.health import ServiceHealth
 from app.keeping import keep_of_settings
@@ -46,6 +47,7 @@ from planner.model import ModelWriter
 from planner.planner import SearchPlanner
 from routes.doors import Access, Doors, HttpLimits
 from routes.stream import Pace
+from service.agents import Agents
 from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
@@ -195,6 +197,7 @@ def _assemble(
     limits = Limits(settings.viewer_frames, settings.viewer_bytes)
     feed = Feed(database, limits=limits, tick_seconds=settings.feed_tick_seconds)
     planner = SearchPlanner(directory, kind_table(), _plan_limits(settings))
+    agents = open_agents(settings, world, registry, directory, planner, database)
     shell = Shell(
         database=database,
         journal=journal,
@@ -217,7 +220,7 @@ def _assemble(
     health = ServiceHealth(database)
     registrations = Registrations(database, directory)
     notices = Notices(shell.ids, shell.clock, address_book(settings))
-    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer), notices)
+    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer), notices, agents)
     return Flex(doors, worker, health, feed, registry, registrations, signer)
 
 
@@ -264,13 +267,14 @@ def _doors(
     registrations: Registrations,
     links: Links,
     notices: Notices,
+    agents: Agents,
 ) -> Doors:
     shell = worker.shell
     database, clock = shell.database, shell.clock
     control = Control(shell)
     editing = Editing(shell, control)
     desk = Desk(database, clock, shell.ids, nudge, editing.review)
-    runs = Runs(worker)
+    runs = Runs(worker, agents)
     metrics = ServiceMetrics()
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
@@ -280,12 +284,12 @@ def _doors(
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
     reads = Reads(database, clock, shell.addresses)
     verdicts = Verdicts(shell.planner, database)
-    flows = Flows(database, clock, shell.ids, verdicts)
+    flows = Flows(database, clock, shell.ids, verdicts, agents)
     templates = Templates(database, clock, shell.ids, verdicts, flows)
     return Doors(
         runs=runs,
         reads=reads,
-        executions=Executions(database, clock, reads),
+        executions=Executions(database, clock, reads, agents),
         prompts=Prompts(database, desk, clock, Control(shell)),
         handing=Handing(database, Hands(database, clock, shell.ids, nudge, tell=notices)),
         batches=Batches(database, desk),
@@ -296,6 +300,7 @@ def _doors(
         streams=streams,
         plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting),
         capabilities=Capabilities(shell.directory),
+        agents=agents,
         registrations=registrations,
         flows=flows,
         templates=templates,
@@ -349,6 +354,8 @@ async def _start_background(
     if isinstance(flex.doors.intake, Backlog):
         flex._background.append(loop.create_task(flex.doors.intake.run()))
     flex._background.append(loop.create_task(RegisteredLook(flex.registrations).run()))
+    if settings.agents_dir is not None and settings.agents_reload:
+        flex._background.append(loop.create_task(AgentsLook(flex.doors.agents).run()))
     flex._background.extend(start_upkeep(settings, database, shell.ids, flex.doors.metrics))
     stack.push_async_callback(_end_background, flex)
 

@@ -53,6 +53,7 @@ def cases() -> Iterator[Case]:
 def _http_cases() -> Iterator[Case]:
     for store in ("postgres", "sqlite"):
         yield Case(f"flex/{store}/first_frame/c1", "bench.http", store)
+        yield Case(f"flex/{store}/blocking/c50", "bench.blocking", store)
         for lanes in (1, 16, 64):
             options = ("--scenario", "answers", "--c", str(lanes))
             yield Case(f"flex/{store}/answers/c{lanes}", "bench.http", store, options)

@@ -78,6 +78,16 @@ def _http(lines: Lines) -> str:
     return table(("store", "measure", "C", "p50 ms", "p95 ms", "frames/s", "server RSS MB"), rows)
 
 
+def _blocking(lines: Lines) -> str:
+    rows = []
+    for store in ("postgres", "sqlite"):
+        case = f"flex/{store}/blocking/c50"
+        figures = ("idle_p50_ms", "p50_ms", "ratio_p50", "idle_p95_ms", "p95_ms", "own_p50_ms", "runs_s")
+        rows.append([store, *(cell(lines, case, name) for name in figures)])
+    head = ("store", "idle p50 ms", "beside 50 p50 ms", "ratio", "idle p95 ms", "beside 50 p95 ms", "of the 50, p50 ms")
+    return table((*head, "slow runs/s"), rows)
+
+
 def _limits(lines: Lines) -> str:
     names = [f"limit/postgres/commits/c{lanes}" for lanes in (1, 16, 64)] + ["limit/sqlite/commits/c1"]
     return table(("limit", "single-row commits/s"), [[name, cell(lines, name, "commits_s")] for name in names])
@@ -141,6 +151,13 @@ LangGraph runs with `durability="sync"` and its own savers, Burr with its own Po
 `viewers`: frames delivered to C viewers of one run.
 
 {_http(lines)}
+
+## Beside agents that block
+
+Time to the first frame of a planned envelope, on an idle service and beside 50 runs of a synchronous agent.
+The agent is one PocketFlow node that blocks its thread for 200 ms.
+
+{_blocking(lines)}
 
 ## The machine
 

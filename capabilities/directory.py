@@ -148,6 +148,12 @@ class LiveDirectory:
                 self._entries[key].beat_at = beat_at
         self._listen()
 
+    def redeclared(self) -> None:
+        """Look again at what is registered: the service's own declarations have changed."""
+        self._settle()
+        self._catalogue = None
+        self._listen()
+
     def _entry(self, row: Registered) -> _Entry | None:
         known = self._entries.get(row.key)
         if known is not None and known.text == row.declaration:

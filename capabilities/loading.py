@@ -60,13 +60,13 @@ def from_file(path: Path) -> Declared:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-        declared = _collect(str(path), _declarations(module))
+        declared = collect(str(path), declarations(module))
     except SyntaxError as error:
         del sys.modules[name]
         raise CapabilityFileError(str(path), error.lineno, f"it is not Python: {error.msg}") from error
     except Exception as error:
         del sys.modules[name]
-        raise _explained(str(path), place, error) from error
+        raise explained(str(path), place, error) from error
     if not declared.facets and not declared.capabilities:
         raise CapabilityFileError(str(path), None, "it declares no facet and no capability as a global name")
     return declared
@@ -85,7 +85,7 @@ def _from_entry_point(point: EntryPoint) -> Declared:
     source = f"entry point {point.group}: {point.name} = {point.value}"
     try:
         loaded = point.load()
-        declared = _collect(source, _declarations(loaded) if isinstance(loaded, ModuleType) else _flat(loaded))
+        declared = collect(source, declarations(loaded) if isinstance(loaded, ModuleType) else _flat(loaded))
     except Exception as error:
         raise CapabilityFileError(source, None, f"{type(error).__name__}: {error}") from error
     if not declared.facets and not declared.capabilities:
@@ -100,7 +100,7 @@ def _flat(loaded: object) -> Iterator[object]:
         yield loaded
 
 
-def _declarations(module: ModuleType) -> Iterator[object]:
+def declarations(module: ModuleType) -> Iterator[object]:
     """Yield the global values of a module, with its capability classes built unless it built them itself."""
     values = list(vars(module).values())
     yield from values
@@ -111,7 +111,8 @@ def _declarations(module: ModuleType) -> Iterator[object]:
             yield value()
 
 
-def _collect(source: str, values: Iterable[object]) -> Declared:
+def collect(source: str, values: Iterable[object]) -> Declared:
+    """Return the facets and capabilities among the values, each once."""
     facets: dict[int, Facet] = {}
     capabilities: dict[int, Capability] = {}
     for value in values:
@@ -122,7 +123,7 @@ def _collect(source: str, values: Iterable[object]) -> Declared:
     return Declared(source, tuple(facets.values()), tuple(capabilities.values()))
 
 
-def _explained(shown: str, place: Path, error: Exception) -> CapabilityFileError:
+def explained(shown: str, place: Path, error: BaseException) -> CapabilityFileError:
     """Return the error with the last line of the file itself that led to it."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(place)]
     said = error.message if isinstance(error, DeclarationError) else f"{type(error).__name__}: {error}"

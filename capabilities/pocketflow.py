@@ -2,7 +2,7 @@
 
 Every call works on a copy of the graph, so runs share no state. Synchronous nodes run in threads, asynchronous ones on
 the event loop, and a synchronous node inside an asynchronous flow runs in a thread too. A node's own ``max_retries``
-and ``wait`` are honoured by the node itself.
+and ``wait`` are honoured by the node itself. A flow whose result is an :class:`contracts.capability.Ask` asks people.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from capabilities.declarations import (
     parameters,
     produced,
 )
+from capabilities.pocketflow_asking import ANSWER, PLACE, Course, following, park
 from capabilities.threads import Key, ThreadRunner
-from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec
+from contracts.capability import Ask, Bundle, CallContext, CapabilityError, CapabilitySpec
 
 AnyNode: TypeAlias = Any
 """A pocketflow.BaseNode: the library ships no types."""
@@ -56,11 +57,36 @@ class PocketFlowCapability(CapabilityBase):
 
     async def run(self, bundle: Bundle, context: CallContext) -> Any:
         """Run a fresh copy and return ``shared[result]``; ``result_missing`` (not retryable) when it is not there."""
+        shared: Shared = {name: _own(value, {}) for name, value in {**self._shared, **bundle.inputs}.items()}
+        return await self._walk(shared, bundle, context, None)
+
+    async def resume(self, bundle: Bundle, context: CallContext, state: Any, answer: Any) -> Any:
+        """Go on after an answer, at the node it leads to: that of the action it is, else the default one.
+
+        The answer is at ``shared["answer"]``. Without such a node the answer is the result. Raises
+        :class:`CapabilityError` ``flow_changed`` (not retryable) when the flow is another than the one that asked.
+        """
+        place, nodes = state["place"], _graph(self._root)
+        if place is None:
+            return answer
+        if place >= len(nodes) or type(nodes[place]).__name__ != state["node"]:
+            message = f"The flow has changed since it asked; {state['node']} is not where it was."
+            raise CapabilityError("flow_changed", message, retryable=False)
+        if following(nodes[place], answer) is None:
+            return answer
+        return await self._walk({**state["shared"], ANSWER: answer}, bundle, context, (place, answer))
+
+    async def _walk(
+        self, shared: Shared, bundle: Bundle, context: CallContext, answered: tuple[int, Any] | None
+    ) -> Any:
+        """Run a copy of the graph, from its start or from where an answer leads; return what it leaves."""
         key = (context.run_id, context.node_id)
         self.threads.refuse_if_busy(key)
-        shared: Shared = {name: _own(value, {}) for name, value in {**self._shared, **bundle.inputs}.items()}
         shared["bundle"] = bundle
-        root = _Copier(self.threads, key).copy(self._root)
+        course = Course()
+        root = _Copier(self.threads, key, course).copy(self._root)
+        if answered is not None:
+            root.start_node = following(course.nodes[answered[0]], answered[1])
         if isinstance(root, pocketflow.AsyncNode):
             action = await root._run_async(shared)
         else:
@@ -70,7 +96,11 @@ class PocketFlowCapability(CapabilityBase):
             there = ", ".join(sorted(map(str, shared)))
             message = f"The flow left no shared[{self._result!r}]; there is {there}."
             raise CapabilityError("result_missing", message, retryable=False)
-        return shared[self._result]
+        value = shared[self._result]
+        if not isinstance(value, Ask):
+            return value
+        node = None if course.ended is None else _graph(self._root)[course.ended]
+        return park(value, shared, self._result, course.ended, type(node).__name__)
 
 
 def from_pocketflow(
@@ -112,6 +142,12 @@ def from_pocketflow(
         in_process=in_process,
     )
     return PocketFlowCapability(root, spec, result, shared or {}, calling_place())
+
+
+def _graph(root: AnyNode) -> list[AnyNode]:
+    """Return every node of a graph, the root first, always in the same order."""
+    nodes = {id(root): root} | {id(node): node for _, node in _members(root)}
+    return list(nodes.values())
 
 
 def _is_async(node: AnyNode) -> bool:
@@ -164,12 +200,12 @@ class _InThread(pocketflow.AsyncNode):  # type: ignore[misc]  # pocketflow ships
 class _Copier:
     """Copies a graph for one call: nodes, their links, and their state as far as it can be copied."""
 
-    def __init__(self, threads: ThreadRunner, key: Key) -> None:
-        self._threads, self._key = threads, key
+    def __init__(self, threads: ThreadRunner, key: Key, course: Course) -> None:
+        self._threads, self._key, self._course = threads, key, course
 
     def copy(self, root: AnyNode) -> AnyNode:
         """Return the copy of ``root`` with everything below it."""
-        nodes = {id(node): node for _, node in _members(root)} | {id(root): root}
+        nodes = {id(node): node for node in _graph(root)}
         walked_async = {id(node) for flow, node in _members(root) if _is_async(flow)}
         copies = {name: copy.copy(node) for name, node in nodes.items()}
         memo: dict[int, Any] = dict(copies)
@@ -179,9 +215,13 @@ class _Copier:
             else copies[name]
             for name, node in nodes.items()
         }
-        for name, node in nodes.items():
+        for place, (name, node) in enumerate(nodes.items()):
             self._fill(copies[name], node, memo, stands)
             stands[name].successors = copies[name].successors
+            setattr(stands[name], PLACE, place)
+        self._course.nodes = [stands[name] for name in nodes]
+        if "get_next_node" in vars(copies[id(root)]) and not isinstance(root, pocketflow.BatchFlow):
+            copies[id(root)].get_next_node = self._course.next
         return copies[id(root)]
 
     def _fill(self, fresh: AnyNode, node: AnyNode, memo: dict[int, Any], stands: Mapping[int, AnyNode]) -> None:

@@ -65,6 +65,20 @@ class Registry:
         _check_lists(known)
         self._facets, self._capabilities, self._catalogue = known, callables, None
 
+    def fork(self) -> Registry:
+        """Return another registry with the same declarations; adding to it changes nothing here."""
+        copy = Registry(self._world, facets=(), capabilities=())
+        copy._facets, copy._capabilities = dict(self._facets), dict(self._capabilities)
+        return copy
+
+    def become(self, other: Registry) -> None:
+        """Hold what ``other`` holds from now on; callables that were found before stay as they are."""
+        self._facets, self._capabilities, self._catalogue = dict(other._facets), dict(other._capabilities), None
+
+    def declared(self, capability_id: str) -> list[Capability]:
+        """Return every version of a capability, active or not, as they were added."""
+        return [each for (name, _), each in self._capabilities.items() if name == capability_id]
+
     def catalogue(self) -> Catalogue:
         """Return what is there; the same object until something is added."""
         if self._catalogue is None:

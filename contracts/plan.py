@@ -22,7 +22,8 @@ from contracts.wire import Wire
 
 RUN_ROOT: Final = "/run/"
 """An envelope pointer below it is about the run: ``/run/id``, and ``/run/callbacks/<node_id>``, its address."""
-Fallback = Literal["retry", "hitl", "abort", "replan"]
+Fallback = Literal["retry", "hitl", "abort", "replan", "continue"]
+"""What happens when no attempt is left; ``continue``: the node completes with an :func:`error_entry` (R3)."""
 _Id = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -114,6 +115,25 @@ class PlanNode(Wire):
     def own(self) -> dict[str, Any]:
         """Return the fields that belong to the node's kind."""
         return self.model_extra or {}
+
+
+ERROR_ENTRY: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "node_id"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "node_id": {"type": "string"}},
+        }
+    },
+}
+"""The JSON Schema of :func:`error_entry`."""
+
+
+def error_entry(node_id: str, code: str, message: str) -> dict[str, Any]:
+    """Return what stands for the output of a node that failed and says ``fallback: continue`` (R3)."""
+    return {"error": {"code": code, "message": message, "node_id": node_id}}
 
 
 def definition(node: PlanNode) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from contracts.events import NodeError, NodeRetry, ValidationFailed
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
+from contracts.plan import error_entry
 from contracts.prompts import PromptKind, PromptSpec
 from engine import frontier, replan, rules
 from engine.asking import ask, ask_repair
@@ -20,6 +21,8 @@ TIMED_OUT: Final = frozenset({"capability_timeout", "callback_timeout"})
 """codes of attempts that ran out of their time"""
 SAID_NO: Final = frozenset({"rejected", "prompt_withdrawn"})
 """codes of nodes that failed because people said so"""
+_MENDED: Final = frozenset({"node_failed", "capability_unavailable"})
+"""codes of runs that ``fallback: continue`` keeps from failing; what people said, or did not, stays final"""
 
 
 def attempt_failed(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
@@ -139,6 +142,9 @@ def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
     if handles(turn, node, outcome.code):
         fail_node(turn, node, outcome.code, message)
         return
+    if goes_on(node):
+        carry_on(turn, node, outcome.code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
     turn.fail("output_contract_unmet", message, node.node_id, outcome.errors, retryable=True)
@@ -147,11 +153,17 @@ def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
 def fail_node(
     turn: Turn, node: NodeState, code: str, message: str, run_code: str = "node_failed", *, retryable: bool = True
 ) -> None:
-    """End the node and the run with it, unless another node stands in for it."""
+    """End the node and the run with it, unless another node stands in for it, or it says ``continue``.
+
+    What people said no to stays no, whatever the node says.
+    """
+    handled = handles(turn, node, code)
+    if not handled and run_code in _MENDED and code != "prompt_withdrawn" and goes_on(node):
+        carry_on(turn, node, code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
     node.error = {"code": code, "message": message}
-    handled = handles(turn, node, code)
     turn.emit(NodeError(node.attempt, code, message, "handler" if handled else "abort"), node.node_id)
     if handled:
         frontier.node_ended(turn, node)
@@ -167,6 +179,22 @@ def handles(turn: Turn, node: NodeState, code: str) -> bool:
         return False
     codes = plan.steps[handler].own.codes
     return code not in SAID_NO if codes is None else code in codes
+
+
+def goes_on(node: NodeState) -> bool:
+    """Say whether the run goes on without the node's output (R3); what people were asked is never passed over (H4)."""
+    return node.step.node.fallback == "continue" and node.step.node.kind != "ask"
+
+
+def carry_on(turn: Turn, node: NodeState, code: str, message: str) -> None:
+    """Complete the node with an error entry in place of an output, so that the others go on (R3).
+
+    The entry is not held against the node's contract: whoever reads the output is told of both.
+    """
+    record(turn, node)
+    turn.emit(NodeError(node.attempt, code, message, "continue"), node.node_id)
+    turn.complete(node, error_entry(node.node_id, code, message))
+    frontier.node_ended(turn, node)
 
 
 def ask_effect(turn: Turn, node: NodeState, message: str) -> None:

@@ -13,7 +13,19 @@ from contracts.answer import answer_schema
 from contracts.capability import CapabilitySpec
 from contracts.envelope import TaskEnvelope
 from contracts.errors import ErrorItem, PlanInvalid
-from contracts.plan import Binding, Edge, Estimate, Finding, Goal, KindSpec, KindTable, OutputMap, PlanGraph, PlanNode
+from contracts.plan import (
+    ERROR_ENTRY,
+    Binding,
+    Edge,
+    Estimate,
+    Finding,
+    Goal,
+    KindSpec,
+    KindTable,
+    OutputMap,
+    PlanGraph,
+    PlanNode,
+)
 from contracts.wire import Wire, read_model
 from planner.gates import GatePlace, place_of
 from planner.index import CatalogueIndex
@@ -168,6 +180,9 @@ class Draft:
         output = None if place is None else self.units[place].node.output
         if output is None or output.schema_ is None:
             return True
+        if self.units[place or 0].node.fallback == "continue":
+            # It may be an error entry, so nothing is proved.
+            return {"anyOf": [output.schema_, ERROR_ENTRY]} if bound.pointer == "" else True
         try:
             return part(output.schema_, bound.pointer)
         except KeyError:

@@ -12,6 +12,7 @@ from contracts.access import Principal
 from contracts.history import Trigger
 from contracts.ports import Ids
 from routes.stream import Pace
+from service.agents import Agents
 from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
@@ -179,6 +180,7 @@ class Doors:
     streams: Streams
     plans: Plans
     capabilities: Capabilities
+    agents: Agents
     registrations: RegistrationsDoor
     flows: Flows
     executions: Executions

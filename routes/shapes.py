@@ -18,7 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import document_shapes, execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
+from routes import agents, document_shapes, execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -216,6 +216,7 @@ RENDERED: Final[Mapping[str, Schema]] = {
         "A named, typed piece of data.",
         name=_TEXT, aliases=_TEXTS, description=_TEXT, schema={"type": ["object", "boolean"]}, list_of=_TEXT_OR_NULL,
     ),
+    "Agent": record("An agent of the configured folder, or a file that should have held one.", **agents.AGENT),
     "DryRun": record(
         "A plan, or why there is none.",
         plan={"anyOf": [ref("PlanGraph"), {"type": "null"}]},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from routes import (
+    agents,
     audit,
     catalogue,
     control,
@@ -73,6 +74,7 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     *documents.ROUTES,
     story_runs.RUN,
     catalogue.FACETS,
+    agents.INDEX,
     catalogue.PLANS,
     audit.INDEX,
     audit.VERIFY,

@@ -21,7 +21,7 @@ class Capabilities:
     def list(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return ``{"items": [Capability], "next_cursor": …}`` by id; inactive ones say what would activate them."""
         catalogue = self._directory.catalogue()
-        return _page(
+        return page_of_known(
             sorted(catalogue.capabilities, key=_spec_key),
             _spec_key,
             lambda spec: capability_item(spec, catalogue),
@@ -31,17 +31,22 @@ class Capabilities:
 
     def facets(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return ``{"items": [Facet], "next_cursor": …}`` by name."""
-        return _page(sorted(self._directory.catalogue().facets, key=_facet_key), _facet_key, _facet, limit, cursor)
+        return page_of_known(
+            sorted(self._directory.catalogue().facets, key=_facet_key), _facet_key, _facet, limit, cursor
+        )
 
 
-def _page(
+def page_of_known(
     found: Sequence[T],
     key: Callable[[T], str],
     render: Callable[[T], Mapping[str, Any]],
     limit: int,
     cursor: str | None,
 ) -> dict[str, Any]:
-    """Return the items after the cursor, which is the key of the last item seen; one that is gone still has a place."""
+    """Return a page of ``found`` as it is listed: what comes after the cursor.
+
+    The cursor is the key of the last item seen; one that is gone still has a place.
+    """
     rest = [item for item in found if cursor is None or key(item) > cursor]
     page = rest[:limit]
     return {"items": [render(item) for item in page], "next_cursor": key(page[-1]) if len(rest) > limit else None}

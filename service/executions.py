@@ -12,12 +12,14 @@ from typing import Any, Final
 import orjson
 
 from contracts.access import Principal
+from contracts.agents import FolderFlows
 from contracts.clock import rfc3339, rfc3339_or_none
 from contracts.errors import BadQuery, ErrorItem, ExecutionNotFound, FlowNotFound
 from contracts.history import MOST_LETTERS, By, Origin, Wanted, given_of, preview_of, words_of
 from contracts.lifecycle import RUN_ACTIVE, RUN_TERMINAL
 from contracts.ports import Clock
 from service.reads import Reads
+from service.resolving import NO_FOLDER
 from store import analytics, flows, history
 from store.analytics import Sums
 from store.connect import Database
@@ -48,9 +50,9 @@ class Found:
 class Executions:
     """The use cases of reading executions. Everything is read with the caller's tenant."""
 
-    def __init__(self, database: Database, clock: Clock, reads: Reads) -> None:
-        """Take the world; ``reads`` shows what is inside a run."""
-        self._database, self._clock, self._reads = database, clock, reads
+    def __init__(self, database: Database, clock: Clock, reads: Reads, folder: FolderFlows = NO_FOLDER) -> None:
+        """Take the world; ``reads`` shows what is inside a run, ``folder`` has the flows that are files."""
+        self._database, self._clock, self._reads, self._folder = database, clock, reads, folder
 
     async def of_flow(
         self, principal: Principal, flow_id: str, *, page: int, limit: int, cursor: str | None, status: str | None
@@ -61,7 +63,7 @@ class Executions:
         "has_pending_executions"}``; ``page`` is null behind a cursor. Raises ``FlowNotFound``, ``BadQuery``.
         """
         tenant = principal.tenant
-        if not await flows.those_there(self._database, tenant, [flow_id]):
+        if not await self._there(tenant, [flow_id]):
             raise FlowNotFound
         wanted = Wanted(flow_id=flow_id, status=status)
         start = decode(cursor) if cursor is not None else await self._start(tenant, wanted, page, limit)
@@ -168,8 +170,14 @@ class Executions:
     async def _items(self, tenant: str, found: Sequence[Found]) -> list[Item]:
         """Return what is shown; a flow that is not there any more has no id, its name stays (T5)."""
         names = {each.flow_id for each in found if each.flow_id is not None}
-        there = await flows.those_there(self._database, tenant, sorted(names))
+        there = await self._there(tenant, sorted(names))
         return [{**each.item, "flow_id": each.flow_id if each.flow_id in there else None} for each in found]
+
+    async def _there(self, tenant: str, names: Sequence[str]) -> frozenset[str]:
+        """Return those of the flows that are there, stored or as files."""
+        filed = frozenset(name for name in names if self._folder.document(name) is not None)
+        stored = [name for name in names if name not in filed]
+        return filed | await flows.those_there(self._database, tenant, stored)
 
     async def _inside(self, principal: Principal, run_id: str) -> dict[str, Any]:
         nodes = await self._reads.attempts(principal, run_id, NODES + 1)

@@ -15,6 +15,7 @@ import orjson
 from pydantic import Field
 
 from contracts.access import Principal
+from contracts.agents import FolderFlows
 from contracts.clock import rfc3339
 from contracts.errors import (
     BadQuery,
@@ -29,6 +30,7 @@ from contracts.errors import (
 from contracts.flows import FlowDocument, changes
 from contracts.ports import Clock, Ids
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
+from service.resolving import NO_FOLDER
 from service.rights import check_build
 from service.verdicts import Verdicts
 from store import flows as stored
@@ -70,9 +72,12 @@ class RestoreInput(Wire):
 class Flows:
     """The use cases of flows. Revisions come from ``If-Match``; a stale one changes nothing."""
 
-    def __init__(self, database: Database, clock: Clock, ids: Ids, verdicts: Verdicts) -> None:
-        """Take the world; ``verdicts`` says what is wrong with a document."""
+    def __init__(
+        self, database: Database, clock: Clock, ids: Ids, verdicts: Verdicts, folder: FolderFlows = NO_FOLDER
+    ) -> None:
+        """Take the world; ``verdicts`` says what is wrong with a document, ``folder`` has the flows that are files."""
         self._database, self._clock, self._ids, self._verdicts = database, clock, ids, verdicts
+        self._folder = folder
 
     # --- drafts ------------------------------------------------------------------------------------------------------
 
@@ -203,21 +208,15 @@ class Flows:
         Raises ``FlowNotFound``, ``FlowVersionNotFound``, ``EnvelopeInvalid`` (the body breaks its model).
         """
         given = read_model(FlowRunInput, {} if body is None else body, EnvelopeInvalid)
+        filed = self._folder.document(flow_id) if given.version is None else None
+        if filed is not None:
+            return _envelope(given, filed, {"flow_id": flow_id})
         row = await stored.version(self._database, principal.tenant, flow_id, given.version)
         if row is None:
             await self._row(principal, flow_id)
             raise FlowVersionNotFound("It has no published version." if given.version is None else "")
-        document = orjson.loads(row.document_json)
-        contract = given.output_contract if given.output_contract is not None else document.get("output_contract")
-        return {
-            "objective": given.objective or document.get("objective") or document["name"],
-            "inputs": given.inputs,
-            "output_contract": {"schema": True} if contract is None else contract,
-            "policies": given.policies,
-            "context": given.context,
-            "metadata": given.metadata,
-            "workflow": {"flow_id": flow_id, "version": row.version},
-        }
+        workflow = {"flow_id": flow_id, "version": row.version}
+        return _envelope(given, orjson.loads(row.document_json), workflow)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -269,6 +268,20 @@ class Flows:
         document = orjson.loads(row.draft_json)
         verdicts = await self._verdicts.of_document(row.tenant, document, row.flow_id)
         return {**_item(row), "draft": document, **verdicts}
+
+
+def _envelope(given: FlowRunInput, document: Mapping[str, Any], workflow: dict[str, Any]) -> dict[str, Any]:
+    """Return the envelope of a run of a flow; what the caller leaves out is the flow's."""
+    contract = given.output_contract if given.output_contract is not None else document.get("output_contract")
+    return {
+        "objective": given.objective or document.get("objective") or document["name"],
+        "inputs": given.inputs,
+        "output_contract": {"schema": True} if contract is None else contract,
+        "policies": given.policies,
+        "context": given.context,
+        "metadata": given.metadata,
+        "workflow": workflow,
+    }
 
 
 def _read(body: Any) -> tuple[FlowDocument, str]:

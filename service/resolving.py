@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from contracts.access import Principal
+from contracts.agents import FolderFlows, NoFolder
 from contracts.descent import MAX_DEPTH
 from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound, TemplateNotFound
 from contracts.history import PLANNED, Origin, Trigger
@@ -23,6 +24,7 @@ from store.connect import Database
 DOCUMENTS: Final = "/context/documents/"
 LISTS: Final = ("hitl", "runtime")
 """Policies of which a run has its flow's and its caller's."""
+NO_FOLDER: Final = NoFolder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,17 @@ class Resolved:
     origin: Origin = PLANNED
 
 
-async def resolve(database: Database, principal: Principal, body: Any, trigger: Trigger = "api") -> Resolved:
+async def resolve(
+    database: Database,
+    principal: Principal,
+    body: Any,
+    trigger: Trigger = "api",
+    folder: FolderFlows = NO_FOLDER,
+) -> Resolved:
     """Put the plan of a stored flow, its policies and its rules for inputs into an envelope's body.
 
     Raises ``EnvelopeInvalid`` with pointers into the body: an unknown flow or version, inputs that the flow does not
-    take. Bodies of another shape are left to their reader.
+    take. Bodies of another shape are left to their reader. ``folder`` has the flows that are files.
     """
     workflow = body.get("workflow") if isinstance(body, dict) else None
     if isinstance(workflow, dict) and _is_template(workflow):
@@ -51,19 +59,21 @@ async def resolve(database: Database, principal: Principal, body: Any, trigger: 
         whole = await _with_subflows(database, principal.tenant, body, workflow)
         return Resolved(whole, origin=Origin("planned" if workflow is None else "custom", trigger))
     flow_id, version = named
+    filed = folder.document(flow_id) if version is None else None
+    if filed is not None:
+        origin = Origin("definition", trigger, flow_id=flow_id, flow_name=str(filed["name"]))
+        return Resolved(_of_document(filed, body, filed["plan"]), {"flow_id": flow_id}, origin)
     row = await flows.version(database, principal.tenant, flow_id, version)
     if row is None:
         raise await _missing(database, principal, flow_id, version)
     document = orjson.loads(row.document_json)
-    _check_inputs(document, body.get("inputs", {}))
-    policies = _merged(_of_flow(document), body.get("policies") or {})
     plan, missing = await expand(database, principal.tenant, document["plan"])
     if missing:
         raise EnvelopeInvalid("The flow runs flows that are not there any more.", errors=missing)
-    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
     origin = Origin(
         "definition", trigger, flow_id=row.flow_id, flow_version=row.version, flow_name=str(document["name"])
     )
+    whole = _of_document(document, body, plan)
     return Resolved(whole, {"flow_id": row.flow_id, "version": row.version}, origin)
 
 
@@ -86,15 +96,19 @@ async def _template(
     template = orjson.loads(row.document_json)
     filling.check_params(template, params, EnvelopeInvalid, "/workflow/params")
     document = filling.filled(template, params)
-    _check_inputs(document, body.get("inputs", {}))
-    policies = _merged(_of_flow(document), body.get("policies") or {})
     plan, missing = await expand(database, principal.tenant, document["plan"])
     if missing:
         raise EnvelopeInvalid("The template runs flows that are not there any more.", errors=missing)
     kept = {"template_id": row.template_id, "params": params}
     origin = Origin("template", trigger, template_id=row.template_id, template_name=row.name)
-    whole = {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
-    return Resolved(whole, kept, origin)
+    return Resolved(_of_document(document, body, plan), kept, origin)
+
+
+def _of_document(document: Mapping[str, Any], body: Mapping[str, Any], plan: Any) -> dict[str, Any]:
+    """Return an envelope's body with a flow's plan and policies in it; refuse inputs that the flow does not take."""
+    _check_inputs(document, body.get("inputs", {}))
+    policies = _merged(_of_flow(document), body.get("policies") or {})
+    return {**body, "policies": policies, "workflow": {"plan": plan}, **_context(document, body)}
 
 
 async def expand(

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from contracts.access import Principal
+from contracts.agents import FolderFlows
 from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
 from contracts.history import Origin, Trigger
 from contracts.ids import CORRELATION, RUN
@@ -20,7 +21,7 @@ from engine.worker import Worker
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
-from service.resolving import resolve
+from service.resolving import NO_FOLDER, resolve
 from service.supplies import supply_of, without_missing
 from service.support import refuse_undecidable
 from store import idempotency, runs
@@ -38,9 +39,9 @@ class Accepted:
 class Runs:
     """The use cases that change runs."""
 
-    def __init__(self, worker: Worker) -> None:
-        """Work with this process's worker."""
-        self._worker = worker
+    def __init__(self, worker: Worker, folder: FolderFlows = NO_FOLDER) -> None:
+        """Work with this process's worker; ``folder`` has the flows that are files."""
+        self._worker, self._folder = worker, folder
         self._shell = worker.shell
 
     async def submit(
@@ -64,7 +65,7 @@ class Runs:
             known = await self._known(principal, key, fingerprint)
             if known is not None:
                 return known
-        resolved = await resolve(self._shell.database, principal, body, trigger)
+        resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
         admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})

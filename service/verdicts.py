@@ -44,6 +44,10 @@ class Verdicts:
             return verdict(unresolved)
         return verdict(self._findings({**document, "plan": plan}))
 
+    def findings(self, document: Mapping[str, Any]) -> list[Finding]:
+        """Return what every check found in a flow's document that names no stored flow."""
+        return self._findings(document)
+
     def _findings(self, document: Mapping[str, Any]) -> list[Finding]:
         try:
             envelope = envelope_of(document, {})

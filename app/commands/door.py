@@ -63,6 +63,9 @@ class Door(Protocol):
     async def capabilities(self, cursor: str | None) -> Json:
         """Return a page of what this place can do."""
 
+    async def agents(self, cursor: str | None) -> Json:
+        """Return a page of what the agents folder holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -125,6 +125,11 @@ class Embedded:
         with _sentences():
             return _plain(self._doors.capabilities.list(LOCAL, limit=100, cursor=cursor))
 
+    async def agents(self, cursor: str | None) -> Json:
+        """Return a page of what the agents folder holds."""
+        with _sentences():
+            return _plain(self._doors.agents.list(LOCAL, limit=100, cursor=cursor))
+
 
 def _plain(value: Any) -> Json:
     """Return plain JSON values, as the routes send them."""

@@ -122,6 +122,10 @@ class Remote:
         """Return a page of the service's capabilities."""
         return await self._get("/api/v1/capabilities", {"cursor": cursor})
 
+    async def agents(self, cursor: str | None) -> Json:
+        """Return a page of the service's agents."""
+        return await self._get("/api/v1/agents", {"cursor": cursor})
+
     async def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         return await self._ask("GET", path, params=given)

@@ -13,6 +13,7 @@ from app.health import ServiceHealth
 from app.metrics import ServiceMetrics
 from app.serve import Server
 from app.system import HmacSigner, NoCrash, SystemRandom
+from capabilities.registry import Registry
 from contracts.access import Principal
 from contracts.capability import CapabilitySpec, Catalogue, Facet, Param
 from contracts.envelope import TaskEnvelope, read_envelope
@@ -29,6 +30,7 @@ from hitl.links import Links
 from routes.app import build
 from routes.doors import Access, Doors, HttpLimits
 from routes.stream import Pace
+from service.agents import Agents
 from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
@@ -238,6 +240,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "streams": Streams(parts.database, parts.feed, clock),
         "plans": Plans(TestPlanner(), read_envelope),
         "capabilities": Capabilities(TestDirectory()),
+        "agents": Agents(None, Registry(), Verdicts(TestPlanner(), parts.database)),
         "registrations": TestRegistrations(),
         "executions": Executions(parts.database, clock, Reads(parts.database, clock)),
         "flows": flows,

@@ -18,7 +18,7 @@ KINDS = (
     "loop", "subflow",
 )  # fmt: skip
 CALLS = ("sim.none", "sim.none", "sim.far", "sim.idempotent", "sim.once")
-FALLBACKS = ("abort", "abort", "hitl", "retry", "replan")
+FALLBACKS = ("abort", "abort", "hitl", "retry", "replan", "continue")
 ANSWER = {"type": "object", "required": ["by", "ok", "list"]}
 WHOLE = {"required": ["last"], "properties": {"last": {"required": ["mended"]}}}
 """A contract that no call meets: people have to mend the whole answer."""

@@ -14,7 +14,7 @@ KINDS = (
 )  # fmt: skip
 HANDLED = ("call", "ask", "delay", "wait", "subflow", "memory")
 INNER = ("call", "call", "ask", "delay", "subflow")
-FALLBACKS = ("abort", "hitl", "retry", "replan")
+FALLBACKS = ("abort", "hitl", "retry", "replan", "continue")
 
 
 def random_envelope(chance: random.Random) -> EnvelopeJson:

@@ -49,12 +49,13 @@ def noted(monkeypatch: pytest.MonkeyPatch, name: str, each: type, seen: set[str]
     monkeypatch.setattr(each, "__init__", init)
 
 
-async def test_every_object_is_constructed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_object_is_constructed(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """F16: with a model and addresses configured, so that nothing is left out; and every door is filled."""
     topology = database_url.partition("+")[0]
     model = {"model_base_url": "http://127.0.0.1:9/v1", "model": "m", "model_api_key": "k"}
     telling = {"notify": {"user:ana": ["json://127.0.0.1:9/"]}, "public_url": "https://flex.example"}
-    settings = settings_for(database_url, **model, **telling)
+    agents = {"agents_dir": str(tmp_path), "agents_reload": True}
+    settings = settings_for(database_url, **model, **telling, **agents)
     classes, seen = built(), set[str]()
     for name, each in classes.items():
         noted(monkeypatch, name, each, seen)
