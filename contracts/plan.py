@@ -252,7 +252,8 @@ class KindSpec:
     that it ends by a callback, so ``/run/callbacks/<node_id>`` is its address. ``fed`` names the own field whose
     binding it is fed by instead of ``inputs``. ``lists(own)`` says whether it puts out the list of what its inner node
     puts out, or one of them. ``subplan(own)`` returns the plan (JSON) that it runs as a child run. ``output`` is the
-    JSON Schema that every output of the kind fits, also one that a person gives.
+    JSON Schema that every output of the kind fits, also one that a person gives. ``calls(own)`` returns the
+    capabilities that it may call by itself, each as a node of its own; ``needs_model`` says that it asks the model.
     """
 
     name: str
@@ -269,6 +270,8 @@ class KindSpec:
     lists: Callable[[Any], bool] = lambda _own: True
     subplan: Callable[[Any], Any] = lambda _own: None
     output: Mapping[str, Any] | None = None
+    calls: Callable[[Any], Sequence[str]] = lambda _own: ()
+    needs_model: bool = False
 
 
 KindTable = Mapping[str, KindSpec]

@@ -9,7 +9,7 @@ from contracts.events import NodeError, NodeRetry, ValidationFailed
 from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
 from contracts.prompts import PromptKind, PromptSpec
-from engine import replan, rules
+from engine import calls, replan, rules
 from engine.asking import ask, ask_repair
 from engine.retry import delay_ms
 from engine.state import NOTHING, NodeState
@@ -122,6 +122,9 @@ def exhausted(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
 
 
 def _output_unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
+    if calls.is_call(turn.state, node):
+        calls.failed(turn, node, outcome.code, outcome.message)
+        return
     fired = rules.validation_failed(turn, node)
     if not turn.ended() and not fired.put_off(_kept(outcome)):
         _unmet(turn, node, outcome)
@@ -142,7 +145,10 @@ def _unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
 def fail_node(
     turn: Turn, node: NodeState, code: str, message: str, run_code: str = "node_failed", *, retryable: bool = True
 ) -> None:
-    """End the node and the run with it."""
+    """End the node and the run with it; of a chat's call only its model is told."""
+    if calls.is_call(turn.state, node):
+        calls.failed(turn, node, code, message)
+        return
     turn.move(node, NodeStatus.FAILED)
     node.ended_at = turn.now
     node.error = {"code": code, "message": message}

@@ -289,6 +289,7 @@ class Walker:
             logs=[],
             inputs={},
             late_seconds=self._late(node),
+            model=self.shell.drafting.model,
         )
         task = asyncio.get_running_loop().create_task(attempt(shared))
         self._tasks[node_id] = task

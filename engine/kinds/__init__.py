@@ -10,6 +10,7 @@ from engine.kinds.ask import ASK
 from engine.kinds.base import Kind
 from engine.kinds.branch import BRANCH
 from engine.kinds.call import CALL, STRUCTURE
+from engine.kinds.chat import CHAT
 from engine.kinds.delay import DELAY
 from engine.kinds.join import JOIN
 from engine.kinds.loop import LOOP
@@ -18,7 +19,7 @@ from engine.kinds.subflow import SUBFLOW
 from engine.kinds.transform import TRANSFORM
 from engine.kinds.wait import WAIT
 
-KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, LOOP, JOIN, SUBFLOW, ASK, DELAY, WAIT)
+KINDS: Final[tuple[Kind, ...]] = (CALL, STRUCTURE, TRANSFORM, BRANCH, MAP, LOOP, JOIN, SUBFLOW, ASK, DELAY, WAIT, CHAT)
 
 BY_NAME: Final[Mapping[str, Kind]] = {kind.spec.name: kind for kind in KINDS}
 
