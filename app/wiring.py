@@ -49,6 +49,8 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.chats import ChatDefaults, Chats
+from service.completions import Completions
 from service.control import Control
 from service.editing import Editing
 from service.executing import Executing
@@ -218,6 +220,11 @@ def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
     return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
 
 
+def chat_defaults(settings: Settings) -> ChatDefaults:
+    """Return what a chat has that does not say otherwise."""
+    return ChatDefaults(settings.chat_tools, settings.chat_instructions, settings.chat_rounds, settings.chat_approve)
+
+
 def _links(settings: Settings, database: Database, signer: Signer) -> Links:
     return Links(database, database.clock, signer, round(settings.link_hours * 3_600_000))
 
@@ -261,6 +268,8 @@ def _doors(
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
     backlog = Backlog(database, settings.max_backlog)
+    flows = Flows(database, clock, shell.ids, Verdicts(shell.planner, database))
+    chats = Chats(flows, chat_defaults(settings))
     metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
     metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
@@ -286,6 +295,7 @@ def _doors(
         flows=flows,
         templates=templates,
         executing=Executing(database, flows, templates, reads, shell.planner),
+        completions=Completions(chats, flows),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),

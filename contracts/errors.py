@@ -374,6 +374,16 @@ class TemplateInvalid(Unprocessable):
     """The template cannot be used like this."""
 
     code, title = "template_invalid", "Template refused"
+class CompletionInvalid(BadRequest):
+    """The chat completion cannot be asked for like this."""
+
+    code, title = "completion_invalid", "Completion refused"
+
+
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"
 
 
 class RegistrationInvalid(Unprocessable):

@@ -16,6 +16,7 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.completions import Completions
 from service.control import Control
 from service.editing import Editing
 from service.executing import Executing
@@ -180,6 +181,7 @@ class Doors:
     executions: Executions
     templates: Templates
     executing: Executing
+    completions: Completions
     reviews: Reviews
     audit: Audit
     retention: Retention

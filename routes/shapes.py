@@ -19,6 +19,7 @@ from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
 from routes import execution_shapes, flow_shapes, spec, template_shapes
+from routes import chat_shapes, flow_shapes, spec
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -279,6 +280,7 @@ def component_schemas() -> dict[str, Schema]:
         RetentionInput,
         *flow_shapes.INPUTS,
         *template_shapes.INPUTS,
+        *chat_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -294,6 +296,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update({name: dict(schema) for name, schema in flow_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in execution_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in template_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in chat_shapes.RENDERED.items()})
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from routes import (
     audit,
     catalogue,
+    completions,
     control,
     editing,
     execute,
@@ -66,6 +67,7 @@ ROUTES: Final[tuple[RouteSpec, ...]] = (
     *templates.ROUTES,
     *execute.ROUTES,
     *executions.ROUTES,
+    *completions.ROUTES,
     catalogue.FACETS,
     catalogue.PLANS,
     audit.INDEX,

@@ -32,6 +32,8 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.chats import Chats
+from service.completions import Completions
 from service.control import Control
 from service.editing import Editing
 from service.executing import Executing
@@ -238,6 +240,8 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "flows": flows,
         "templates": templates,
         "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
+        "flows": _flows(parts, clock),
+        "completions": Completions(Chats(_flows(parts, clock)), _flows(parts, clock)),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),
@@ -255,6 +259,10 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "version": "0.1.0",
     }
     return Doors(**{**filled, **changes})
+
+
+def _flows(parts: Parts, clock: Wall) -> Flows:
+    return Flows(parts.database, clock, Counting(), Verdicts(TestPlanner(), parts.database))
 
 
 def _shell(parts: Parts, clock: Wall) -> Shell:
