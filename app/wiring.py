@@ -52,6 +52,7 @@ from service.capabilities import Capabilities
 from service.chats import ChatDefaults, Chats
 from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -269,7 +270,7 @@ def _doors(
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
     backlog = Backlog(database, settings.max_backlog)
     flows = Flows(database, clock, shell.ids, Verdicts(shell.planner, database))
-    chats = Chats(flows, chat_defaults(settings))
+    chats, runs = Chats(flows, chat_defaults(settings)), Runs(worker)
     metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
     metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
     metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
@@ -281,6 +282,8 @@ def _doors(
         runs=Runs(worker),
         reads=reads,
         executions=Executions(database, clock, reads),
+        runs=runs,
+        reads=Reads(database, clock, shell.addresses),
         prompts=Prompts(database, desk, clock, Control(shell)),
         handing=Handing(database, Hands(database, clock, shell.ids, nudge, tell=notices)),
         batches=Batches(database, desk),
@@ -296,6 +299,7 @@ def _doors(
         templates=templates,
         executing=Executing(database, flows, templates, reads, shell.planner),
         completions=Completions(chats, flows),
+        conversations=Conversations(database, clock, shell.ids, chats, runs),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),

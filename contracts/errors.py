@@ -280,6 +280,18 @@ class StaleRevision(Conflict):
     code = "stale_revision"
 
 
+class TurnUnderWay(Conflict):
+    """The answer that this turn goes on from is not there yet."""
+
+    code = "turn_under_way"
+
+
+class ConversationFull(Conflict):
+    """The conversation has as many messages as it may."""
+
+    code = "conversation_full"
+
+
 class FlowInUse(Conflict):
     """Other flows run this one."""
 
@@ -374,6 +386,24 @@ class TemplateInvalid(Unprocessable):
     """The template cannot be used like this."""
 
     code, title = "template_invalid", "Template refused"
+class ConversationNotFound(NotFound):
+    """There is no such conversation."""
+
+    code = "conversation_not_found"
+
+
+class MessageNotFound(NotFound):
+    """There is no such message in this conversation."""
+
+    code = "message_not_found"
+
+
+class ConversationInvalid(Unprocessable):
+    """The conversation cannot be used like this."""
+
+    code, title = "conversation_invalid", "Conversation refused"
+
+
 class CompletionInvalid(BadRequest):
     """The chat completion cannot be asked for like this."""
 

@@ -18,6 +18,7 @@ from service.callbacks import Callbacks
 from service.capabilities import Capabilities
 from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -182,6 +183,7 @@ class Doors:
     templates: Templates
     executing: Executing
     completions: Completions
+    conversations: Conversations
     reviews: Reviews
     audit: Audit
     retention: Retention

@@ -16,7 +16,10 @@ from tests.model.scripted import Script, calls, fails, says
 from tests.spine.running import Service, plan, serving
 
 HELLO: list[Any] = [{"role": "user", "content": "Greet Ana"}]
-TOOLS = {"chat_tools": ("spine.greet", "spine.noop", "spine.once", "spine.raises"), "chat_instructions": "Be kind."}
+TOOLS: dict[str, Any] = {
+    "chat_tools": ("spine.greet", "spine.noop", "spine.once", "spine.raises"),
+    "chat_instructions": "Be kind.",
+}
 
 
 @pytest.fixture

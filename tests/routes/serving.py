@@ -35,6 +35,7 @@ from service.capabilities import Capabilities
 from service.chats import Chats
 from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.editing import Editing
 from service.executing import Executing
 from service.executions import Executions
@@ -81,6 +82,13 @@ class TestRuns:
 
     async def submit(
         self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None, trigger: str
+        self,
+        body: Any,
+        principal: Principal,
+        *,
+        key: str | None,
+        correlation_id: str | None,
+        run_id: str | None = None,
     ) -> Accepted:
         if isinstance(body, dict) and body.get("objective") == "break":
             raise ZeroDivisionError("a secret detail")
@@ -242,6 +250,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
         "flows": _flows(parts, clock),
         "completions": Completions(Chats(_flows(parts, clock)), _flows(parts, clock)),
+        "conversations": Conversations(parts.database, clock, Counting(), Chats(_flows(parts, clock)), parts.runs),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),
