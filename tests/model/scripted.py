@@ -65,6 +65,15 @@ class Script:
         answer = self._client.post("/__aimock/fixtures", json={"fixtures": fixtures})
         assert answer.status_code == 200, answer.text
 
+    def say_always(self, asks: dict[str, Any], answers: dict[str, Any]) -> None:
+        """Ask for the same calls whenever somebody speaks, and answer the same whenever tools have spoken."""
+        fixtures = [
+            {"match": {"model": self.name, "hasToolResult": True}, **answers},
+            {"match": {"model": self.name}, **asks},
+        ]
+        answer = self._client.post("/__aimock/fixtures", json={"fixtures": fixtures})
+        assert answer.status_code == 200, answer.text
+
     def told(self) -> list[list[dict[str, str]]]:
         """The messages of every request so far."""
         entries = self._client.get("/__aimock/journal").json()
