@@ -221,6 +221,13 @@ def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
     return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
 
 
+def _watch(metrics: ServiceMetrics, worker: Worker, streams: Streams, backlog: Backlog) -> None:
+    """Measure what is held now."""
+    metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
+    metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
+    metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
+
+
 def chat_defaults(settings: Settings) -> ChatDefaults:
     """Return what a chat has that does not say otherwise."""
     return ChatDefaults(settings.chat_tools, settings.chat_instructions, settings.chat_rounds, settings.chat_approve)
@@ -269,21 +276,16 @@ def _doors(
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
     backlog = Backlog(database, settings.max_backlog)
-    flows = Flows(database, clock, shell.ids, Verdicts(shell.planner, database))
-    chats, runs = Chats(flows, chat_defaults(settings)), Runs(worker)
-    metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
-    metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
-    metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
+    _watch(metrics, worker, streams, backlog)
     reads = Reads(database, clock, shell.addresses)
     verdicts = Verdicts(shell.planner, database)
     flows = Flows(database, clock, shell.ids, verdicts)
     templates = Templates(database, clock, shell.ids, verdicts, flows)
+    chats, runs = Chats(flows, chat_defaults(settings)), Runs(worker)
     return Doors(
-        runs=Runs(worker),
+        runs=runs,
         reads=reads,
         executions=Executions(database, clock, reads),
-        runs=runs,
-        reads=Reads(database, clock, shell.addresses),
         prompts=Prompts(database, desk, clock, Control(shell)),
         handing=Handing(database, Hands(database, clock, shell.ids, nudge, tell=notices)),
         batches=Batches(database, desk),

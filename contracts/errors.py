@@ -386,6 +386,8 @@ class TemplateInvalid(Unprocessable):
     """The template cannot be used like this."""
 
     code, title = "template_invalid", "Template refused"
+
+
 class ConversationNotFound(NotFound):
     """There is no such conversation."""
 

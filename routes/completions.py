@@ -69,7 +69,9 @@ async def complete(request: Request) -> Response:
     key, correlation_id = header(request, "Idempotency-Key"), header(request, "X-Correlation-Id")
     asked = await doors.completions.read(caller, await json_body(request))
     doors.streams.admit()
-    run = await doors.runs.submit(asked.envelope, caller, key=key, correlation_id=correlation_id)
+    run = await doors.runs.submit(
+        asked.envelope, caller, key=key, correlation_id=correlation_id, trigger="openai", way="chat"
+    )
     stream = doors.streams.born(caller, run.run_id, run.correlation_id)
     url = f"{str(request.base_url).rstrip('/')}/api/v1/runs/{run.run_id}"
     telling = Telling(run.run_id, asked.model, url)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 
 from contracts.access import Principal
-from contracts.history import Trigger
+from contracts.history import Trigger, Way
 from contracts.ports import Ids
 from routes.stream import Pace
 from service.audit import Audit
@@ -72,8 +72,9 @@ class RunsDoor(Protocol):
         key: str | None = None,
         correlation_id: str | None = None,
         trigger: Trigger = "api",
+        way: Way | None = None,
     ) -> AcceptedRun:
-        """Accept an envelope (a JSON value); ``trigger`` is the door it came through."""
+        """Accept an envelope (a JSON value); ``trigger`` is the door, ``way`` who said what to run."""
 
     async def cancel(self, principal: Principal, run_id: str, reason: str | None) -> dict[str, Any]:
         """Ask a run to end."""

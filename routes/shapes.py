@@ -18,8 +18,7 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import execution_shapes, flow_shapes, spec, template_shapes
-from routes import chat_shapes, flow_shapes, spec
+from routes import chat_shapes, execution_shapes, flow_shapes, spec, template_shapes
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput

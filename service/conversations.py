@@ -29,6 +29,7 @@ from contracts.errors import (
     StoreUnavailable,
     TurnUnderWay,
 )
+from contracts.history import Trigger, Way
 from contracts.ids import RUN
 from contracts.lifecycle import RUN_ACTIVE
 from contracts.ports import Clock, Ids
@@ -98,7 +99,15 @@ class Submits(Protocol):
     """``service.runs.Runs``."""
 
     async def submit(
-        self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None, run_id: str | None
+        self,
+        body: Any,
+        principal: Principal,
+        *,
+        key: str | None,
+        correlation_id: str | None,
+        trigger: Trigger,
+        way: Way | None,
+        run_id: str | None,
     ) -> Accepted:
         """Accept an envelope."""
 
@@ -305,7 +314,13 @@ class Conversations:
             envelope = await self._envelope(principal, row, answer)
             # The key makes two requests for one message one run.
             run = await self._runs.submit(
-                envelope, principal, key=f"turn.{answer.message_id}", correlation_id=correlation_id, run_id=run_id
+                envelope,
+                principal,
+                key=f"turn.{answer.message_id}",
+                correlation_id=correlation_id,
+                trigger="chat",
+                way="chat",
+                run_id=run_id,
             )
         except StoreUnavailable:
             raise  # it may have begun

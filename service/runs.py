@@ -57,8 +57,8 @@ class Runs:
         The same ``key`` and body of the same principal give the same run; ``correlation_id`` is the header's, the
         envelope's wins; ``trigger`` is the door; ``way`` says who said what to run where the envelope's own plan does
         not; ``run_id`` is a name that was chosen for the run beforehand. Raises ``EnvelopeInvalid``, ``Unsupported``,
-        ``SchemaRefused``, ``PlanInvalid`` (a submitted plan), ``IdempotencyKeyReused``, ``StoreUnavailable``; nothing is
-        left behind by any of them.
+        ``SchemaRefused``, ``PlanInvalid`` (a submitted plan), ``IdempotencyKeyReused``, ``StoreUnavailable``: then
+        nothing is left behind.
         """
         fingerprint = "" if key is None else _fingerprint(body)
         if key is not None:

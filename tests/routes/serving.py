@@ -81,13 +81,14 @@ class TestRuns:
         self.reasons: list[str | None] = []
 
     async def submit(
-        self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None, trigger: str
         self,
         body: Any,
         principal: Principal,
         *,
         key: str | None,
         correlation_id: str | None,
+        trigger: str = "api",
+        way: str | None = None,
         run_id: str | None = None,
     ) -> Accepted:
         if isinstance(body, dict) and body.get("objective") == "break":
@@ -248,9 +249,8 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "flows": flows,
         "templates": templates,
         "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
-        "flows": _flows(parts, clock),
-        "completions": Completions(Chats(_flows(parts, clock)), _flows(parts, clock)),
-        "conversations": Conversations(parts.database, clock, Counting(), Chats(_flows(parts, clock)), parts.runs),
+        "completions": Completions(Chats(flows), flows),
+        "conversations": Conversations(parts.database, clock, Counting(), Chats(flows), parts.runs),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),
@@ -268,10 +268,6 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "version": "0.1.0",
     }
     return Doors(**{**filled, **changes})
-
-
-def _flows(parts: Parts, clock: Wall) -> Flows:
-    return Flows(parts.database, clock, Counting(), Verdicts(TestPlanner(), parts.database))
 
 
 def _shell(parts: Parts, clock: Wall) -> Shell:

@@ -1,6 +1,6 @@
 """Conversations and their messages.
 
-Revision: 0008, after 0004.
+Revision: 0008, after 0005.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0008"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
