@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chat.talking import gate, heard, shapes, talk, text_only
 from tests.model.scripted import Script, calls, fails, says
-from tests.spine.running import Service, call, envelope, plan
+from tests.spine.running import Service, call, envelope, plan, serving
 from tests.spine.sse import Frame
 
 
@@ -268,3 +269,80 @@ async def test_a_retry_of_the_run_keeps_what_tools_did(service: Service, script:
     assert service.calls == ["greet", "raises"]
     told = script.told()
     assert heard(told[1]) == heard(told[2])
+
+
+async def test_without_a_model_there_is_no_chat(database_url: str) -> None:
+    """W4: the finding names the remedy; a plan with a chat is refused before it runs."""
+    async with serving(database_url) as service:
+        refused = await service.client.post("/api/v1/runs", json=talk())
+        assert refused.status_code == 422
+        (item,) = refused.json()["errors"]
+        assert (item["pointer"], item["code"]) == ("/workflow/plan/nodes/0/kind", "model_missing")
+
+
+async def test_what_has_been_spent_ends_the_turn(service: Service, script: Script) -> None:
+    """F5: rounds of a chat count against the budget like everything else; nothing more is asked once it is spent."""
+    script.will(calls(("spine_costly", {})), says("too late"))
+    frames = await service.run(talk("costly", policies={"budget": {"tokens": 150}}))
+    assert frames[-1].payload["code"] == "budget_spent"
+    assert len(script.told()) == 1
+
+
+async def test_calls_beyond_the_concurrency_wait(service: Service, script: Script) -> None:
+    """F6: the envelope's ``concurrency`` bounds the calls of a round too."""
+    asks = [("spine_held", {"value": f"c{place}"}) for place in range(3)]
+    script.will(calls(*asks), says("All."))
+    abilities = service.abilities
+    run_id = await service.start(talk("held", policies={"concurrency": 2}))
+    async with service.watch(run_id) as reader:
+        await abilities.arrived("c0").wait()
+        await abilities.arrived("c1").wait()
+        assert not abilities.arrived("c2").is_set()
+        abilities.gate("c0").set()
+        await abilities.arrived("c2").wait()
+        abilities.gate("c1").set()
+        abilities.gate("c2").set()
+        assert (await reader.rest())[-1].type == "complete"
+    assert [content for _, content in heard(script.told()[1])] == ["c0", "c1", "c2"]
+
+
+async def test_a_cancel_ends_the_calls_too(service: Service, script: Script) -> None:
+    """F12: what is at work for a turn ends with it."""
+    script.will(calls(("spine_held", {"value": "k"})))
+    run_id = await service.start(talk("held"))
+    await service.abilities.arrived("k").wait()
+    answer = await service.client.post(f"/api/v1/runs/{run_id}/cancel")
+    assert answer.status_code == 202
+    assert (await service.follow(run_id))[-1].type == "cancelled"
+    nodes = (await service.client.get(f"/api/v1/runs/{run_id}/nodes")).json()["items"]
+    assert {node["node_id"]: node["status"] for node in nodes} == {"chat": "cancelled", "chat[0]": "cancelled"}
+
+
+async def test_several_people_and_two_rules(service: Service, script: Script) -> None:
+    """H2, H5: every rule asks, one after the other; the last one sees what the first one changed."""
+    script.will(calls(("spine_greet", {"who": "Ana"})), says("Done."))
+    policies = {"hitl": [{"id": "one", "when": "before"}, {"id": "two", "when": "before"}]}
+    run_id = await service.start(talk("greet", policies=policies))
+    (first,) = await service.asked(run_id)
+    await service.decided(first, "edit", answer={"who": "Ben"})
+    async with service.watch(run_id) as reader:
+        while (await reader.until("hitl_request")).payload["prompt"]["prompt_id"] == first["prompt_id"]:
+            pass
+    (second,) = (await service.detail(run_id))["open_prompts"]
+    assert second["proposed"] == {"who": "Ben"}
+    await service.decided(second, "approve")
+    await service.follow(run_id)
+    assert service.calls == ["greet"]
+
+
+async def test_an_ambiguous_call_is_asked_about(service: Service, script: Script, tmp_path: Path) -> None:
+    """H12: a call that must not be repeated broke off; people say whether it happened, and the model is told."""
+    value = {"file": str(tmp_path / "book"), "then": "raise"}
+    script.will(calls(("spine_once", {"value": value})), says("Done."))
+    run_id = await service.start(talk("once"))
+    (prompt,) = await service.asked(run_id)
+    assert (prompt["kind"], prompt["node_id"]) == ("effect_check", "chat[0]")
+    await service.decided(prompt, "happened")
+    assert (await service.follow(run_id))[-1].type == "complete"
+    assert service.calls == ["once"]
+    assert heard(script.told()[1]) == [("call_0", "null")]
