@@ -299,7 +299,7 @@ def _doors(
         registrations=registrations,
         flows=flows,
         templates=templates,
-        executing=Executing(database, flows, templates, reads, shell.planner),
+        executing=Executing(database, flows, templates, reads, shell.planner, chats),
         completions=Completions(chats, flows),
         conversations=Conversations(database, clock, shell.ids, chats, runs),
         reviews=Reviews(database, desk, links),

@@ -248,7 +248,9 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "executions": Executions(parts.database, clock, Reads(parts.database, clock)),
         "flows": flows,
         "templates": templates,
-        "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
+        "executing": Executing(
+            parts.database, flows, templates, Reads(parts.database, clock), TestPlanner(), Chats(flows)
+        ),
         "completions": Completions(Chats(flows), flows),
         "conversations": Conversations(parts.database, clock, Counting(), Chats(flows), parts.runs),
         "reviews": Reviews(
