@@ -31,7 +31,6 @@ AFTER: Final = "result"
 TO_MODEL: Final = "model"
 """The ``fallback`` in ``node_error``: the model is told, and the run goes on."""
 MAX_TOLD: Final = 64 * 1024
-_GATED_KINDS: Final = ("call", "structure")
 
 
 def is_call(state: RunState, node: NodeState) -> bool:
@@ -207,10 +206,7 @@ def _next(state: RunState, node: NodeState, when: str) -> HitlRule | None:
 
 
 def _selects(rule: HitlRule, node: PlanNode) -> bool:
-    selector = rule.selector
-    if selector is None:
-        return node.kind in _GATED_KINDS
-    wanted = selector.model_dump(exclude_none=True)
+    wanted = {} if rule.selector is None else rule.selector.model_dump(exclude_none=True)
     return all(getattr(node, name) == value for name, value in wanted.items())
 
 

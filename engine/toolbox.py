@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+from pydantic import Field
 
 from contracts.capability import Capability, CapabilityDirectory, CapabilitySpec, identity
 from contracts.outcome import Asked
 from contracts.ports import Tool, ToolCall
 from contracts.schema import CompiledSchema, compile_schema
 from contracts.schema_embed import EMBEDDED_ID, embedded
-from contracts.wire import deep_place, has_nul
+from contracts.wire import Wire, deep_place, has_nul
 
 COUNT: Final = "count"
 """The parameter by which a batch capability is told how many items to make."""
@@ -24,13 +25,33 @@ MAX_FAULTS: Final = 5
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
+class FlowTool(Wire):
+    """A plan that the model may ask to be run; ``inputs`` is the JSON Schema of what it takes, an object."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    plan: dict[str, Any]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return the schema of its arguments."""
+        return {"type": "object", **self.inputs}
+
+    @property
+    def effects(self) -> str:
+        """Return what its (completed) plan does to the world: the most that one of its nodes does."""
+        found = {node.get("effects", "none") for node in self.plan["nodes"]}
+        return next((effects for effects in ("once", "idempotent") if effects in found), "none")
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A capability that the model may ask for."""
+    """What the model may ask for: a capability, or a plan."""
 
     tool: Tool
-    capability: Capability
     arguments: CompiledSchema
+    behind: Capability | FlowTool
 
 
 def tool_names(capability_ids: Sequence[str]) -> dict[str, str]:
@@ -46,16 +67,22 @@ def tool_names(capability_ids: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def toolbox(capability_ids: Sequence[str], directory: CapabilityDirectory) -> dict[str, Offer]:
+def toolbox(
+    capability_ids: Sequence[str], directory: CapabilityDirectory, flows: Sequence[FlowTool] = ()
+) -> dict[str, Offer]:
     """Return tool name → offer, newest versions; a capability that is not active now is not offered."""
     facets = {facet.name: facet.schema for facet in directory.catalogue().facets}
     offers = {}
-    for name, capability_id in tool_names(capability_ids).items():
+    names = list(tool_names([*capability_ids, *(flow.name for flow in flows)]))
+    for name, capability_id in zip(names, capability_ids, strict=False):
         capability = directory.find(capability_id)
         if capability is not None:
             parameters = parameters_of(capability.spec, facets)
             tool = Tool(name, capability.spec.description or capability_id, parameters)
-            offers[name] = Offer(tool, capability, compile_schema(parameters))
+            offers[name] = Offer(tool, compile_schema(parameters), capability)
+    for name, flow in zip(names[len(capability_ids) :], flows, strict=True):
+        tool = Tool(name, f"{flow.name}. {flow.description}".strip(), flow.parameters)
+        offers[name] = Offer(tool, compile_schema(flow.parameters), flow)
     return offers
 
 
@@ -104,7 +131,12 @@ def _problem(value: Any, offer: Offer) -> str | None:
 
 
 def _called(call: ToolCall, value: dict[str, Any], offer: Offer) -> Asked:
-    spec = offer.capability.spec
+    behind = offer.behind
+    if isinstance(behind, FlowTool):
+        inputs = {name: {"value": value[name]} for name in value}
+        run = {"kind": "subflow", "plan": behind.plan, "effects": behind.effects, "inputs": inputs}
+        return Asked(call.call_id, call.name, call.arguments, run, None, offer.arguments.schema)
+    spec = behind.spec
     given = {COUNT: 1, **value} if spec.batch else value
     node: dict[str, Any] = {
         "kind": "call",
@@ -115,7 +147,7 @@ def _called(call: ToolCall, value: dict[str, Any], offer: Offer) -> Asked:
     }
     if len(spec.produces) == 1:
         node["output"] = {"facet": spec.produces[0]}
-    shown_as = identity(offer.capability)
+    shown_as = identity(behind)
     return Asked(call.call_id, call.name, call.arguments, node, None, offer.arguments.schema, shown_as)
 
 

@@ -160,7 +160,7 @@ def _may_call(selector: Selector | None, node: PlanNode, kinds: KindTable) -> bo
     spec = kinds.get(node.kind)
     called = [] if spec is None else spec.calls(spec.fields.model_validate(node.own))
     if selector is None or not called:
-        return bool(called)
+        return bool(called or node.own.get("flows"))
     return selector.node_id is None and (selector.capability_id is None or selector.capability_id in called)
 
 

@@ -19,7 +19,7 @@ from contracts.ports import ModelReply
 from contracts.wire import Wire
 from engine.kinds.base import Work
 from engine.kinds.talk import Said, TalkRefused, told
-from engine.toolbox import asked, toolbox
+from engine.toolbox import FlowTool, asked, toolbox
 
 MAX_ROUNDS: Final = 64
 MAX_TOOLS: Final = 64
@@ -43,11 +43,13 @@ class Sampling(Wire):
 class ChatFields(Wire):
     """``tools`` are the capabilities that the model may have called, ``max_rounds`` how often it may ask for some.
 
-    ``instructions`` come first of all that it is told. Its parameter ``messages`` is the conversation so far, a list of
-    ``{"role", "content"}``; ``message`` is a text that comes after it. All other parameters are shown as material.
+    ``flows`` are plans that it may have run, each as a child run. ``instructions`` come first of all that it is told.
+    Its parameter ``messages`` is the conversation so far, a list of ``{"role", "content"}``; ``message`` is a text that
+    comes after it. All other parameters are shown as material.
     """
 
     tools: Annotated[list[_Capability], Field(max_length=MAX_TOOLS)] = Field(default_factory=list)
+    flows: Annotated[list[FlowTool], Field(max_length=MAX_TOOLS)] = Field(default_factory=list)
     max_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 8
     instructions: Annotated[str, Field(max_length=20_000)] = ""
     sampling: Sampling = Field(default_factory=Sampling)
@@ -97,7 +99,7 @@ class ChatKind:
             return Fail("model_missing", "No model is configured.")
         said = Said.read(work.parked)
         last = len(said.rounds) >= work.own.max_rounds
-        offers = {} if last else toolbox(work.own.tools, work.directory)
+        offers = {} if last else toolbox(work.own.tools, work.directory, work.own.flows)
         try:
             reply = await work.model.generate(
                 told(work, said, last=last),
