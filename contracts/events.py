@@ -131,11 +131,13 @@ class ToolCalls:
     """A chat's model asks for calls; each ``{call_id, name, arguments, node_id, error}``.
 
     ``node_id`` is the node that runs the call, null when there is nothing to run: then ``error`` says why.
-    ``arguments`` is the JSON text that the model wrote, null when it is longer than 64 KiB.
+    ``arguments`` is the JSON text that the model wrote, ``text`` what it said besides; each is null when it is longer
+    than 65,536 characters.
     """
 
     type: ClassVar[str] = "tool_calls"
     round: int
+    text: str | None
     calls: list[dict[str, Any]]
 
 

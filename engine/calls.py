@@ -51,7 +51,9 @@ def begin(turn: Turn, chat: NodeState, outcome: Invoke) -> None:
         if call.node is not None:
             chat.calls = [*chat.calls, {"node": dict(call.node), "schema": call.schema, "shown_as": call.shown_as}]
     rounds = outcome.state["rounds"]
-    turn.emit(ToolCalls(len(rounds), [_shown(call) for call in rounds[-1]["calls"]]), chat.node_id)
+    said = rounds[-1]
+    text = said["text"] if len(said["text"]) <= MAX_TOLD else None
+    turn.emit(ToolCalls(len(rounds), text, [_shown(call) for call in said["calls"]]), chat.node_id)
     if len(chat.calls) == first:
         _go_on(turn, chat)
         return

@@ -59,6 +59,7 @@ class Telling:
             case "node_delta" if node in self._chats:
                 yield from self._text(node, payload)
             case "tool_calls":
+                yield from self._catch_up(payload["text"])
                 self._said = ""
                 yield from self._asked(payload)
             case "node_complete" if node in self._chats and payload["output"] is not None:

@@ -7,16 +7,18 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.access import LOCAL
+from contracts.access import LOCAL, Principal
 from store import conversations as stored
 from store.conversations import MessageRow
 from tests.chat.talking import gate
 from tests.flows.making import document, published
 from tests.model.scripted import Script, calls, fails, says
-from tests.spine.running import Service, plan
+from tests.spine.persons import as_, named
+from tests.spine.running import Service, plan, serving
 from tests.spine.sse import Reader
 
 AT = "/api/v1/conversations"
+SUBMITTER = frozenset({"submitter"})
 
 
 async def begun(service: Service, **settings: Any) -> str:
@@ -203,3 +205,26 @@ async def test_listing_and_deleting(service: Service, script: Script) -> None:
     assert (gone.status_code, gone.json()["code"]) == (404, "conversation_not_found")
     assert (await service.detail(answer["run_id"]))["status"] == "completed"
     assert (await post(service, "cnv_nobody", "x")).status_code == 404
+
+
+async def test_whose_conversation_it_is(database_url: str, script: Script) -> None:
+    """P2: another tenant does not see it; one's own reads it, and only who began it or an operator adds to it."""
+    ana, eve = Principal("user:ana", roles=SUBMITTER), Principal("user:eve", roles=SUBMITTER)
+    ben = Principal("user:ben", roles=frozenset({"operator"}))
+    other = Principal("user:ana", tenant="other", roles=frozenset({"admin"}))
+    script.will(says("Hello."), says("Again."))
+    async with serving(database_url, wrap=named, **script.settings) as service:
+        made = await service.client.post(AT, json={}, headers=as_(ana))
+        at = f"{AT}/{made.json()['conversation_id']}"
+        for who, read, add in ((ana, 200, 202), (eve, 200, 403), (other, 404, 404)):
+            assert (await service.client.get(at, headers=as_(who))).status_code == read
+            answer = await service.client.post(f"{at}/turns", json={"content": "Hello"}, headers=as_(who))
+            assert answer.status_code == add, answer.text
+            if add == 202:
+                # Read to its end, so that the next one does not meet a turn that is under way.
+                await service.client.get(answer.json()["links"]["events"], headers=as_(ana))
+        assert (await service.client.delete(at, headers=as_(eve))).status_code == 403
+        assert (await service.client.delete(at, headers=as_(other))).status_code == 404
+        first = (await service.client.get(at, headers=as_(ben))).json()["messages"]["items"][0]["message_id"]
+        assert (await service.client.post(f"{at}/messages/{first}/retry", headers=as_(ben))).status_code == 202
+        assert (await service.client.get(AT, headers=as_(other))).json()["items"] == []

@@ -20,11 +20,10 @@ def text_of(frames: list[Frame]) -> str:
 
 
 async def test_an_answer_without_tools(service: Service, script: Script) -> None:
-    """W6: messages in, tokens streamed, tokens and money counted."""
+    """W6: messages in, an answer out, tokens and money counted."""
     script.will(says("Good morning!"))
     frames = await service.run(talk(instructions="Be kind."))
     assert shapes(frames) == ["node_start:chat", "node_complete:chat", "complete"]
-    assert text_of(frames) == "Good morning!"
     end = frames[-1].payload
     assert end["output"] == "Good morning!"
     assert end["usage"] == {"tokens": 100, "cost": pytest.approx(0.12)}
@@ -33,6 +32,19 @@ async def test_an_answer_without_tools(service: Service, script: Script) -> None
     assert body["stream_options"] == {"include_usage": True}
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert body["messages"][0]["content"].startswith("Be kind.")
+
+
+async def test_words_are_streamed_as_they_come(service: Service, script: Script) -> None:
+    """F7, W6: every viewer that is there gets the words at once; what was said beside calls is in the log too."""
+    script.will(calls(("spine_held", {"value": "s"}), content="Let me see."), says("Good morning, said I."))
+    async with service.stream(talk("held")) as reader:
+        await reader.until("node_start", "chat[0]")
+        await service.abilities.arrived("s").wait()
+        service.abilities.gate("s").set()
+        frames = await reader.rest()
+    asked = next(frame.payload for frame in frames if frame.type == "tool_calls")
+    assert (asked["round"], asked["text"]) == (1, "Let me see.")
+    assert text_of(frames).endswith("Good morning, said I.")
 
 
 async def test_tools_run_as_nodes_of_their_own(service: Service, script: Script) -> None:

@@ -92,7 +92,11 @@ EVERY: list[tuple[e.Event, str | None]] = [
     (e.NodeComplete(2, 1234, []), "notes"),
     (e.NodeError(3, "capability_timeout", "no answer", "abort"), "notes"),
     (
-        e.ToolCalls(1, [{"call_id": "c1", "name": "find", "arguments": "{}", "node_id": "notes[0]", "error": None}]),
+        e.ToolCalls(
+            1,
+            "Let me see.",
+            [{"call_id": "c1", "name": "find", "arguments": "{}", "node_id": "notes[0]", "error": None}],
+        ),
         "notes",
     ),
     (e.NodeSkipped("condition_false"), "notes"),

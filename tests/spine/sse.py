@@ -24,7 +24,7 @@ PAYLOADS: dict[str, set[str]] = {
     "node_retry": {"attempt", "next_attempt", "delay_ms", "code", "message"},
     "node_complete": {"attempt", "duration_ms", "output"},
     "node_error": {"attempt", "code", "message", "fallback"},
-    "tool_calls": {"round", "calls"},
+    "tool_calls": {"round", "text", "calls"},
     "node_skipped": {"reason"},
     "hitl_request": {"prompt"},
     "hitl_resolved": {"prompt_id", "status", "decision"},
