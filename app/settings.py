@@ -131,6 +131,21 @@ class Settings(BaseSettings):
         description="Who plans when an envelope does not say: the search, or the model, which `FLEX_MODEL` configures.",
     )
 
+    chat_tools: _List = Field(
+        default=(), description="Capabilities that a chat may have called when it does not name its own."
+    )
+    chat_instructions: str = Field(
+        default="", max_length=20_000, description="What the model of a chat is told first, likewise."
+    )
+    chat_rounds: int = Field(
+        default=8, ge=1, le=64, description="How often the model of a chat may ask for tools before it has to answer."
+    )
+    chat_approve: Literal["none", "once", "all"] = Field(
+        default="once",
+        description="Which calls of a chat people are asked about first: `none`, those that must not be repeated "
+        "(`once`), or `all`.",
+    )
+
     public_url: str = Field(
         default="", description="Where people and callbacks reach this service, like `https://flex.example`."
     )
@@ -169,7 +184,7 @@ class Settings(BaseSettings):
         default=True, description="The web page's «Create post» uses the flex endpoint; off: `POST /run`."
     )
 
-    @field_validator("hosts", "cors_origins", "capabilities", "egress_allow", mode="before")
+    @field_validator("hosts", "cors_origins", "capabilities", "egress_allow", "chat_tools", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -52,7 +52,10 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.chats import ChatDefaults, Chats
+from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
@@ -234,6 +237,18 @@ def memory_limits(settings: Settings) -> MemoryLimits:
     return MemoryLimits(settings.memory_value_bytes, settings.memory_keys, settings.memory_read_bytes)
 
 
+def _watch(metrics: ServiceMetrics, worker: Worker, streams: Streams, backlog: Backlog) -> None:
+    """Measure what is held now."""
+    metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
+    metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
+    metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
+
+
+def chat_defaults(settings: Settings) -> ChatDefaults:
+    """Return what a chat has that does not say otherwise."""
+    return ChatDefaults(settings.chat_tools, settings.chat_instructions, settings.chat_rounds, settings.chat_approve)
+
+
 def _links(settings: Settings, database: Database, signer: Signer) -> Links:
     return Links(database, database.clock, signer, round(settings.link_hours * 3_600_000))
 
@@ -279,13 +294,12 @@ def _doors(
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
     backlog = Backlog(database, settings.max_backlog)
-    metrics.watch("runs_active", "Runs in the memory of this process.", lambda: worker.held)
-    metrics.watch("streams_open", "Open streams.", lambda: streams.open_streams)
-    metrics.watch("backlog_runs", "Runs that wait for a process, as last looked at.", lambda: backlog.size)
+    _watch(metrics, worker, streams, backlog)
     reads = Reads(database, clock, shell.addresses)
     verdicts = Verdicts(shell.planner, database)
     flows = Flows(database, clock, shell.ids, verdicts, agents)
     templates = Templates(database, clock, shell.ids, verdicts, flows)
+    chats = Chats(flows, chat_defaults(settings))
     return Doors(
         runs=runs,
         reads=reads,
@@ -304,10 +318,12 @@ def _doors(
         registrations=registrations,
         flows=flows,
         templates=templates,
-        executing=Executing(database, flows, templates, reads, shell.planner),
+        executing=Executing(database, flows, templates, reads, shell.planner, chats),
         memory=Memory(database, clock, shell.ids, memory_limits(settings)),
         documents=Documents(database, clock, nudge, Extractor(), versions_kept=settings.document_versions),
         story_runs=StoryRuns(database, runs, flows, shell.feed),
+        completions=Completions(chats, flows),
+        conversations=Conversations(database, clock, shell.ids, chats, runs),
         reviews=Reviews(database, desk, links),
         audit=Audit(database),
         retention=Retention(database, clock, shell.ids, keep_of_settings(settings)),
@@ -315,12 +331,19 @@ def _doors(
         health=health,
         metrics=metrics,
         ids=shell.ids,
-        pace=Pace(settings.heartbeat_seconds, settings.slow_viewer_seconds),
-        limits=HttpLimits(settings.body_bytes, settings.document_bytes, settings.wait_seconds),
-        access=Access(settings.known_hosts, frozenset(settings.cors_origins)),
-        config={"ui_run_popup": settings.ui_run_popup, "body_bytes": settings.body_bytes},
         version=version("flex"),
+        **_bounds(settings),
     )
+
+
+def _bounds(settings: Settings) -> dict[str, Any]:
+    """Return what the doors bound, and whom they let in."""
+    return {
+        "pace": Pace(settings.heartbeat_seconds, settings.slow_viewer_seconds),
+        "limits": HttpLimits(settings.body_bytes, settings.document_bytes, settings.wait_seconds),
+        "access": Access(settings.known_hosts, frozenset(settings.cors_origins)),
+        "config": {"ui_run_popup": settings.ui_run_popup, "body_bytes": settings.body_bytes},
+    }
 
 
 async def _start_work(flex: Flex, settings: Settings, stack: AsyncExitStack) -> None:

@@ -199,7 +199,8 @@ class LiveDirectory:
         specs = (*base.capabilities, *(entry.capability.spec for entry in shown.values()))
         reasons = dict(base.inactive_reasons) | {name: why for (name, _), why in versions.items()}
         reasons = {name: why for name, why in reasons.items() if name not in active}
-        return Catalogue(tuple(facets.values()), specs, active, MappingProxyType(reasons), MappingProxyType(versions))
+        inactive = MappingProxyType(reasons), MappingProxyType(versions)
+        return Catalogue(tuple(facets.values()), specs, active, *inactive, base.models)
 
 
 def _read(row: Registered) -> Registration | None:

@@ -11,9 +11,12 @@ from typing import Any, Final
 import orjson
 
 from contracts.capability import CapabilityError
+from contracts.ports import ToolCall
 
 FORMATS: Final = ("json_schema", "json_object", "text")
 MAX_WAIT_MS: Final = 3_600_000
+MAX_TOOL_CALLS: Final = 64
+"""How many calls one reply may ask for."""
 _FENCE: Final = re.compile(r"```(?:json)?\s*\n(?P<inside>.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _DEFINITIONS: Final = ("$defs", "definitions")
 
@@ -86,6 +89,7 @@ class Collected:
         self.ended = False
         self._parts: list[str] = []
         self._refusal = ""
+        self._calls: dict[int, list[str]] = {}
 
     def take(self, data: str, clean: Callable[[str], str]) -> str:
         """Add one chunk (``chat.completion.chunk`` or a whole completion) and return its text."""
@@ -104,11 +108,35 @@ class Collected:
         said = choices[0].get("delta") or choices[0].get("message") or {}
         self.stop = choices[0].get("finish_reason") or self.stop
         self._refusal += said.get("refusal") or ""
+        self._take_calls(said.get("tool_calls"))
         text = said.get("content") or ""
         text = text if isinstance(text, str) else "".join(str(part.get("text", "")) for part in text)
         self._parts.append(text)
         self.length += len(text)
         return text
+
+    def _take_calls(self, pieces: Any) -> None:
+        """Add pieces of tool calls: id and name come whole, arguments in parts; without an index they are in order."""
+        for place, piece in enumerate(pieces if isinstance(pieces, list) else ()):
+            if not isinstance(piece, dict):
+                continue
+            index = piece.get("index")
+            call = self._calls.setdefault(index if isinstance(index, int) else place, ["", "", ""])
+            if len(self._calls) > MAX_TOOL_CALLS:
+                raise CapabilityError("model_bad_reply", "The model asks for too many calls.", retryable=False)
+            asked = piece.get("function")
+            asked = asked if isinstance(asked, dict) else {}
+            call[0] = call[0] or str(piece.get("id") or "")
+            call[1] = call[1] or str(asked.get("name") or "")
+            written = asked.get("arguments") or ""
+            written = written if isinstance(written, str) else orjson.dumps(written).decode()
+            call[2] += written
+            self.length += len(written)
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Return the calls that the reply asks for; one without an id is given one."""
+        calls = [self._calls[index] for index in sorted(self._calls)]
+        return tuple(ToolCall(name or f"call_{place}", tool, said) for place, (name, tool, said) in enumerate(calls))
 
     def _count(self, usage: Any) -> None:
         if isinstance(usage, dict):
@@ -125,7 +153,7 @@ class Collected:
         if self.stop == "length" and structured:
             raise _bad("The model reached its length limit before the JSON was complete")
         text = "".join(self._parts)
-        if not text.strip():
+        if not text.strip() and not self._calls:
             raise _bad("The model's reply is empty")
         return text
 

@@ -16,7 +16,7 @@ import orjson
 from capabilities.model_reply import Collected, Structure, failure, parse_value, retry_after_ms
 from contracts.capability import CapabilityError
 from contracts.outcome import Usage
-from contracts.ports import ModelReply
+from contracts.ports import ModelReply, Tool
 
 MAX_REPLY_CHARACTERS: Final = 1_000_000
 MAX_ERROR_BYTES: Final = 20_000
@@ -75,18 +75,23 @@ class OpenAIModel:
         messages: Sequence[Mapping[str, Any]],
         *,
         schema: Any = None,
+        tools: Sequence[Tool] = (),
+        sampling: Mapping[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         timeout_seconds: float = 60.0,
     ) -> ModelReply:
         """See :meth:`contracts.ports.Model.generate`. Usage is estimated when the endpoint sends none."""
         structure = None if schema is None else Structure(schema)
+        more = {**(sampling or {}), **({"tools": [_tool(tool) for tool in tools]} if tools else {})}
         try:
             async with asyncio.timeout(timeout_seconds):
-                collected = await self._converse(messages, structure, on_text, timeout_seconds)
+                collected = await self._converse(messages, structure, more, on_text, timeout_seconds)
         except TimeoutError as error:
             message = f"The model did not finish within {timeout_seconds:.0f} seconds."
             raise CapabilityError("model_unreachable", message) from error
-        usage = self._priced(collected, messages)
+        read, written = self._counted(collected, messages)
+        cost = (read * self._settings.price_in + written * self._settings.price_out) / 1_000
+        usage = Usage(read + written, cost)
         try:
             text = collected.checked(structured=structure is not None)
             value = None if structure is None else structure.unwrap(parse_value(text))
@@ -94,7 +99,7 @@ class OpenAIModel:
             # The reply is of no use, and it was paid for.
             error.usage = usage
             raise
-        return ModelReply(text, value, usage, collected.stop)
+        return ModelReply(text, value, usage, collected.stop, collected.tool_calls(), read, written)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -106,12 +111,13 @@ class OpenAIModel:
         self,
         messages: Sequence[Mapping[str, Any]],
         structure: Structure | None,
+        more: Mapping[str, Any],
         on_text: Callable[[str], None] | None,
         seconds: float,
     ) -> Collected:
         """Ask, each time with less of what the endpoint does not know, until it takes the request."""
         while True:
-            body = self._body(messages, structure)
+            body = {**self._body(messages, structure), **more}
             try:
                 return await self._ask(body, on_text, seconds)
             except _Unknown as refusal:
@@ -185,14 +191,18 @@ class OpenAIModel:
         """Return a text of the endpoint's without the key, should it repeat it."""
         return text.replace(self._settings.api_key, "***") if self._settings.api_key else text
 
-    def _priced(self, collected: Collected, messages: Sequence[Mapping[str, Any]]) -> Usage:
-        tokens_in, tokens_out = collected.tokens_in, collected.tokens_out
-        if tokens_in is None or tokens_out is None:
-            asked = sum(len(str(message.get("content", ""))) for message in messages)
-            tokens_in = -(-asked // _CHARACTERS_PER_TOKEN)
-            tokens_out = -(-collected.length // _CHARACTERS_PER_TOKEN)
-        cost = (tokens_in * self._settings.price_in + tokens_out * self._settings.price_out) / 1_000
-        return Usage(tokens_in + tokens_out, cost)
+    def _counted(self, collected: Collected, messages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        """Return the tokens read and written; estimated by length when the endpoint does not say."""
+        if collected.tokens_in is not None and collected.tokens_out is not None:
+            return collected.tokens_in, collected.tokens_out
+        asked = sum(len(str(message.get("content") or "")) for message in messages)
+        return -(-asked // _CHARACTERS_PER_TOKEN), -(-collected.length // _CHARACTERS_PER_TOKEN)
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    """Return a tool as the endpoint takes it."""
+    shown = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": shown}
 
 
 class _Unknown(Exception):

@@ -111,7 +111,8 @@ class Registry:
                 versions[spec.capability_id, spec.version] = why
         reasons = {name: why for (name, _), why in versions.items() if name not in active}
         facets = tuple(self._facets.values())
-        return Catalogue(facets, specs, active, MappingProxyType(reasons), MappingProxyType(versions))
+        models = self._world.model is not None
+        return Catalogue(facets, specs, active, MappingProxyType(reasons), MappingProxyType(versions), models)
 
     def _take(self, declared: Declared) -> None:
         self.add(declared.facets, declared.capabilities)

@@ -201,6 +201,8 @@ class Catalogue:
     """capability_id → why it is not active, as a remedy for people («set FLEX_MODEL»)."""
     inactive_versions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(capability_id, version) → the same, for each version that is not active although another one may be."""
+    models: bool = True
+    """whether a model is configured"""
 
 
 class CapabilityDirectory(Protocol):

@@ -6,50 +6,8 @@ The docstring of a class is its default message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorItem:
-    """One finding inside an error: a JSON pointer (RFC 6901) into the input, a stable code, a sentence."""
-
-    pointer: str
-    code: str
-    message: str
-
-    def as_wire(self) -> dict[str, str]:
-        """Return the item as it stands in a problem document."""
-        return {"pointer": self.pointer, "code": self.code, "message": self.message}
-
-
-class FlexError(Exception):
-    """The request could not be served."""
-
-    status: ClassVar[int] = 400
-    code: ClassVar[str] = "bad_request"
-    title: ClassVar[str] = "Request refused"
-
-    def __init__(self, message: str = "", *, errors: Sequence[ErrorItem] = (), **extra: Any) -> None:
-        """Keep a sentence for people, the findings, and members to add to the problem document."""
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
-        self.errors = tuple(errors)
-        self.extra = extra
-        super().__init__(self.message)
-
-    def as_problem(self, correlation_id: str | None) -> dict[str, Any]:
-        """Return the problem document (wire §1)."""
-        return {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-            "detail": self.message,
-            "correlation_id": correlation_id,
-            "errors": [item.as_wire() for item in self.errors],
-            **self.extra,
-        }
+from contracts.problems import ErrorItem as ErrorItem
+from contracts.problems import FlexError as FlexError
 
 
 class BadRequest(FlexError):
@@ -304,6 +262,18 @@ class MemoryFull(Conflict):
     code = "memory_full"
 
 
+class TurnUnderWay(Conflict):
+    """The answer that this turn goes on from is not there yet."""
+
+    code = "turn_under_way"
+
+
+class ConversationFull(Conflict):
+    """The conversation has as many messages as it may."""
+
+    code = "conversation_full"
+
+
 class FlowInUse(Conflict):
     """Other flows run this one."""
 
@@ -410,6 +380,36 @@ class MemoryInvalid(Unprocessable):
     """This cannot be remembered like this."""
 
     code, title = "memory_invalid", "Memory refused"
+
+
+class ConversationNotFound(NotFound):
+    """There is no such conversation."""
+
+    code = "conversation_not_found"
+
+
+class MessageNotFound(NotFound):
+    """There is no such message in this conversation."""
+
+    code = "message_not_found"
+
+
+class ConversationInvalid(Unprocessable):
+    """The conversation cannot be used like this."""
+
+    code, title = "conversation_invalid", "Conversation refused"
+
+
+class CompletionInvalid(BadRequest):
+    """The chat completion cannot be asked for like this."""
+
+    code, title = "completion_invalid", "Completion refused"
+
+
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"
 
 
 class RegistrationInvalid(Unprocessable):

@@ -127,6 +127,21 @@ class NodeError:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """A chat's model asks for calls; each ``{call_id, name, arguments, node_id, error}``.
+
+    ``node_id`` is the node that runs the call, null when there is nothing to run: then ``error`` says why.
+    ``arguments`` is the JSON text that the model wrote, ``text`` what it said besides; each is null when it is longer
+    than 65,536 characters.
+    """
+
+    type: ClassVar[str] = "tool_calls"
+    round: int
+    text: str | None
+    calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSkipped:
     """The node will not run."""
 
@@ -250,6 +265,7 @@ Event = (
     | NodeRetry
     | NodeComplete
     | NodeError
+    | ToolCalls
     | NodeSkipped
     | HitlRequest
     | HitlResolved
@@ -265,8 +281,8 @@ Event = (
 )
 EVENTS: Final = (
     Start, PlanRequested, PlanRejected, PlanGenerated, PlanUpdated, NodeStart, NodeDelta, NodeRetry, NodeComplete,
-    NodeError, NodeSkipped, HitlRequest, HitlResolved, RunWaiting, RunResumed, PolicyTriggered, ValidationFailed,
-    Log, StreamEnd, Complete, Failed, Cancelled,
+    NodeError, ToolCalls, NodeSkipped, HitlRequest, HitlResolved, RunWaiting, RunResumed, PolicyTriggered,
+    ValidationFailed, Log, StreamEnd, Complete, Failed, Cancelled,
 )  # fmt: skip
 
 TERMINAL: Final = frozenset({Complete.type, Failed.type, Cancelled.type})

@@ -133,4 +133,33 @@ class Spawn:
     envelope: Mapping[str, Any]
 
 
-Outcome = Done | Retry | Pause | Fail | Skip | Expand | Choose | Sleep | Await | Iterate | Spawn
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that a chat's model asks for, as it becomes a node.
+
+    ``node`` is the JSON of a ``call`` node without its id; None when there is nothing to call, and ``error`` says why.
+    ``schema`` is that of its inputs, ``shown_as`` what stands behind the capability's name now (H5).
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+    node: Mapping[str, Any] | None = None
+    error: str | None = None
+    schema: Any = None
+    shown_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """A chat goes on with calls: each is a child node, and when all have ended the same attempt goes on with ``state``.
+
+    ``state`` (JSON) holds what was said so far.
+    """
+
+    calls: Sequence[Asked]
+    state: Any
+    usage: Usage = NO_USAGE
+
+
+Outcome = Done | Retry | Pause | Fail | Skip | Expand | Choose | Sleep | Await | Iterate | Spawn | Invoke

@@ -276,7 +276,8 @@ class KindSpec:
     writes memory by itself. ``misfits(node, own)`` returns (code, message, pointer below the node) of what does not fit
     together; ``scopes(own)`` (pointer, name) of every scope of memory that it touches.
     ``handles(own)`` returns the node that it stands in for when that has failed. ``place`` says that nothing comes
-    before it, or nothing after it, but gates.
+    before it, or nothing after it, but gates. ``calls(own)`` returns the capabilities that it may call by itself, each
+    as a node of its own; ``needs_model`` says that it asks the model.
     """
 
     name: str
@@ -298,6 +299,8 @@ class KindSpec:
     scopes: Callable[[Any], Sequence[tuple[str, str]]] = lambda _own: ()
     handles: Callable[[Any], str | None] = lambda _own: None
     place: Literal["first", "last"] | None = None
+    calls: Callable[[Any], Sequence[str]] = lambda _own: ()
+    needs_model: bool = False
 
 
 KindTable = Mapping[str, KindSpec]

@@ -151,13 +151,44 @@ class PlanWriter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """Something that a model may ask to be called: a name, what it does, and the JSON Schema of its arguments.
+
+    ``name`` is 1 to 64 letters, digits, ``_`` or ``-``: endpoints take nothing else.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asks for: its own name for it, the tool, and the arguments as it wrote them.
+
+    ``arguments`` is meant to be JSON; nobody has looked at it yet.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What a model said: text, the parsed value when a schema was given, usage, and why it stopped."""
+    """What a model said: text, the parsed value when a schema was given, usage, and why it stopped.
+
+    ``text`` may be empty only when ``tool_calls`` is not. ``tokens_in`` and ``tokens_out`` are what was read and what
+    was written; their sum is ``usage.tokens``.
+    """
 
     text: str
     value: Any = None
     usage: Usage = field(default_factory=Usage)
     stop: str = "stop"
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens_in: int = field(default=0, compare=False)
+    tokens_out: int = field(default=0, compare=False)
 
 
 class Model(Protocol):
@@ -170,10 +201,15 @@ class Model(Protocol):
         messages: Sequence[Mapping[str, Any]],
         *,
         schema: Any = None,
+        tools: Sequence[Tool] = (),
+        sampling: Mapping[str, Any] | None = None,
         on_text: Any = None,
         timeout_seconds: float = 60.0,
     ) -> ModelReply:
         """Return the reply; ``schema`` asks for structured output; ``on_text(str)`` is called with each delta.
+
+        ``tools`` are what the model may ask to be called. ``sampling`` are members of the request as the endpoint
+        knows them, such as ``temperature``.
 
         Raises :class:`contracts.capability.CapabilityError` with codes ``model_unreachable``, ``model_refused``,
         ``model_busy`` (retryable), ``model_bad_reply``.

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from contracts.events import HitlResolved, ValidationFailed
 from contracts.lifecycle import NodeStatus, PromptStatus
-from engine import replan, rules
+from contracts.outcome import Done
+from engine import calls, replan, rules
 from engine.approvals import digest
 from engine.asking import OUTPUT_REPAIR, ask_repair
 from engine.failures import fail_node, record, try_again
@@ -63,6 +64,10 @@ def _act(turn: Turn, node: NodeState, prompt: OpenPrompt, decision: Mapping[str,
         _let_go_on(turn, node, decision)
     elif prompt.purpose == "resume":
         _resume(turn, node, prompt, answer if action != "approve" else prompt.proposed)
+    elif prompt.purpose == calls.BEFORE:
+        calls.approved(turn, node, prompt, prompt.proposed if action == "approve" else answer)
+    elif prompt.purpose == calls.AFTER:
+        _pass_on(turn, node, prompt, prompt.proposed if action == "approve" else answer)
     elif prompt.purpose == "effect":
         _effect(turn, node, happened=action == "happened")
     elif prompt.purpose == "capability":
@@ -78,6 +83,12 @@ def _resume(turn: Turn, node: NodeState, prompt: OpenPrompt, answer: Any) -> Non
     node.parked = {"state": None, **(node.parked or {}), "answer": answer}
     node.resumed = True
     turn.make_ready(node)
+
+
+def _pass_on(turn: Turn, node: NodeState, prompt: OpenPrompt, output: Any) -> None:
+    """The result of a chat's call may be told, unless another rule asks about it too."""
+    if not calls.asks_after(turn, node, Done(output)):
+        _answer(turn, node, output, prompt)
 
 
 def _effect(turn: Turn, node: NodeState, *, happened: bool) -> None:

@@ -18,11 +18,12 @@ from pocketflow import AsyncNode
 from contracts.capability import Bundle, Capability, CapabilityDirectory, identity
 from contracts.errors import StoreUnavailable
 from contracts.outcome import NO_USAGE, Choose, Done, Fail, Outcome, Pause, Retry, Usage
-from contracts.ports import CrashPoints
+from contracts.ports import CrashPoints, Model
 from contracts.prompts import PromptKind, PromptSpec
 from contracts.wire import MAX_DEPTH, deep_place, has_nul
 from engine import documents
 from engine.approvals import CHANGED, gate_of, would_run
+from engine.calls import results
 from engine.contract import RunContracts
 from engine.gates import gate_question
 from engine.kinds import BY_NAME as KINDS_BY_NAME
@@ -90,6 +91,8 @@ class Attempt:
     """how long ago a call that must not be repeated was said to begin: whoever takes over asks after its time"""
     notebook: Notebook | None = None
     """what it may read of memory and write, if its run names a scope and its kind has a use for it"""
+    model: Model | None = None
+    """the model, for kinds that ask one"""
 
     def report(self, outcome: Outcome, **more: Any) -> Report:
         """Return what the machine gets to know of this attempt."""
@@ -213,6 +216,10 @@ def prepare(shared: Attempt) -> Work | Report:
             return shared.report(Fail("input_missing", f"Required input is missing: {', '.join(sorted(absent))}."))
     if state.plan.guarded and capability is not None and not _as_approved(shared, capability):
         return shared.report(Retry("approval_stale", CHANGED), stale=True)
+    if node.approved is not None and capability is not None and node.shown_as not in (None, identity(capability)):
+        shared.shown_as = identity(capability)
+        return shared.report(Retry("approval_stale", CHANGED), stale=True)
+    asks_model = node.step.kind.spec.needs_model
     proposed = _question(shared) if node.step.guards is not None else None
     shared.crash.reach("attempt.before_call")
     return Work(
@@ -227,6 +234,10 @@ def prepare(shared: Attempt) -> Work | Report:
         proposed=proposed,
         started_ms=node.started_at or 0,
         notebook=shared.notebook,
+        seconds=node.step.timeout_seconds,
+        model=shared.model if asks_model else None,
+        directory=shared.directory if asks_model else None,
+        results=results(state, node) if asks_model else {},
     )
 
 
@@ -289,8 +300,9 @@ def _missing_capability(shared: Attempt) -> Report:
     node = shared.node.step.node
     name, wanted = node.capability_id or "", shared.node.version or node.capability_version
     other = shared.directory.find(name)
-    # What was approved for a map or a loop as a whole is not changed by one item.
-    fixed = shared.node.parent is not None and gate_of(shared.state, shared.node) is not None
+    # What was approved for a map or a loop as a whole is not changed by one item, nor an approved call by anybody.
+    gated = shared.node.approved is not None or gate_of(shared.state, shared.node) is not None
+    fixed = shared.node.parent is not None and gated
     choices = ["retry", *([f"use {other.spec.version}"] if other is not None and not fixed else []), "fail"]
     spec = PromptSpec(
         kind=PromptKind.CHOICE,

@@ -106,7 +106,7 @@ class RunContracts:
         if self._plan is not plan:
             self._plan = plan
             self._nodes = _shared(plan.graph.plan_hash, self.caller.content_hash, Held(self.facets))
-        name = step.node_id if step.node_id[-1] != "]" else _item_name(step.node_id)
+        name = step.node_id if step.node_id[-1] != "]" else _item_name(step)
         known = self._nodes.get(name)
         if known is None:
             known = self._nodes[name] = self._build(step, plan)
@@ -142,9 +142,10 @@ def _shared(_plan_hash: str, _caller_hash: str, _facets: Held[Mapping[str, Any]]
     return {}
 
 
-def _item_name(node_id: str) -> str:
-    """Return one name for all items of a map."""
-    return node_id.split("[", 1)[0] + "[]" * node_id.count("[")
+def _item_name(step: Step) -> str:
+    """Return one name for all items of a map; of the calls of a chat for those of one capability."""
+    name = step.node_id.split("[", 1)[0] + "[]" * step.node_id.count("[")
+    return f"{name} {step.node.capability_id} {step.node.capability_version}"
 
 
 def caller_part(caller: CompiledSchema, pointer: str) -> CompiledSchema | None:

@@ -9,13 +9,13 @@ from typing import Any, Final
 import orjson
 
 from contracts.lifecycle import NodeStatus
-from engine import failures, frontier, items
+from engine import calls, failures, frontier, items
 from engine.compiled import Step
 from engine.state import NodeState, order_of
 from engine.turn import Turn
 from store.rows import NodeRow, PlanRow, RunRow
 
-_KEPT: Final = ("approved", "shown_as", "version", "called_at")
+_KEPT: Final = ("approved", "shown_as", "version", "called_at", "calls", "passed")
 """What a fork takes over of what only the machine knows of a node."""
 _OPEN_ENDS: Final = frozenset({"prompt_expired", "prompt_withdrawn", "rejected", "output_invalid"})
 """Codes with which a call ends although it may have happened: people were asked about it, or its output did not fit."""
@@ -61,15 +61,39 @@ def sorted_rows(turn: Turn, origin: Origin, again: set[str]) -> Rows:
             found.judged.add(private.get("holds") or "")
         if root not in steps or root in again or (root != row.node_id and root in whole):
             continue
-        once = steps[root].once if root == row.node_id else steps[root].own.inner().effects == "once"
+        once = _once(steps[root], row, by_id[root])
         if row.status == NodeStatus.COMPLETED:
             found.done[row.node_id] = copied(row, NodeStatus.COMPLETED)
+        elif row.status == NodeStatus.FAILED and _was_told(steps[root], row, root) and not once:
+            found.done[row.node_id] = copied(row, NodeStatus.FAILED)
         elif once and _may_have_happened(row, private):
             found.doubtful[row.node_id] = copied(row, NodeStatus.RUNNING)
         elif row.node_id in origin.children:
             found.waiting[row.node_id] = copied(row, NodeStatus.WAITING)
         if root != row.node_id:
-            found.unfolded[root] = copied(by_id[root], NodeStatus.WAITING)
+            kept = ("parked",) if steps[root].kind.spec.name == calls.CHAT else ()
+            found.unfolded[root] = copied(by_id[root], NodeStatus.WAITING, kept)
+    return found
+
+
+def _once(root: Step, row: NodeRow, outer: NodeRow) -> bool:
+    """Say whether a row is of a call that must not be repeated."""
+    if row is outer:
+        return root.once
+    if root.kind.spec.name != calls.CHAT:
+        return bool(root.own.inner().effects == "once")
+    return bool(_call(outer, row.node_id)["effects"] == "once")
+
+
+def _was_told(root: Step, row: NodeRow, outer: str) -> bool:
+    """Say whether a row is of a chat's call: one that failed has ended, its model was told."""
+    return row.node_id != outer and root.kind.spec.name == calls.CHAT
+
+
+def _call(chat: NodeRow, name: str) -> Mapping[str, Any]:
+    """Return the node of one of a chat's calls."""
+    listed = orjson.loads(chat.state_json or "{}")["calls"]
+    found: Mapping[str, Any] = listed[order_of(name)[2][0]]["node"]
     return found
 
 
@@ -86,14 +110,14 @@ def _may_have_happened(row: NodeRow, private: Mapping[str, Any]) -> bool:
     return not any(entry.get("attempt") == row.attempt for entry in told)
 
 
-def copied(row: NodeRow, status: NodeStatus) -> NodeRow:
+def copied(row: NodeRow, status: NodeStatus, also: Sequence[str] = ()) -> NodeRow:
     """Return a node's row for the fork; what belongs to the origin alone (prompts, child runs, parked work) stays.
 
-    One that has not completed has all its attempts before it again.
+    One that has not completed has all its attempts before it again. ``also`` names what else of its state goes along.
     """
     private = {} if row.state_json is None else orjson.loads(row.state_json)
-    kept = {name: private[name] for name in _KEPT if name in private}
-    done = status is NodeStatus.COMPLETED
+    kept = {name: private[name] for name in (*_KEPT, *also) if name in private}
+    done = status in (NodeStatus.COMPLETED, NodeStatus.FAILED)
     return replace(
         row,
         status=status.value,
@@ -102,7 +126,7 @@ def copied(row: NodeRow, status: NodeStatus) -> NodeRow:
         history_json=row.history_json if done else None,
         ended_at=row.ended_at if done else None,
         output_json=row.output_json if done else None,
-        error_json=None,
+        error_json=row.error_json if status is NodeStatus.FAILED else None,
         state_json=orjson.dumps(kept).decode() if kept else None,
     )
 
@@ -126,6 +150,10 @@ def _place_items(turn: Turn, outer: NodeState, rows: Rows) -> None:
     """Give the items of a map or loop their state; of a loop only the rounds up to the first that begins afresh."""
     known = {**rows.done, **rows.doubtful, **rows.waiting}
     names = sorted((name for name in known if name.startswith(f"{outer.node_id}[")), key=order_of)
+    if calls.is_chat(outer):
+        for name in names:
+            _put(turn, calls.call_step(turn, outer, order_of(name)[2][0]), known[name], outer.node_id)
+        return
     if not items.is_loop(outer):
         items.recount(turn.state, outer)
     for place, name in enumerate(names):
@@ -151,6 +179,7 @@ def _put(turn: Turn, step: Step, row: NodeRow, parent: str | None = None) -> Nod
     node.history = [] if row.history_json is None else orjson.loads(row.history_json)
     for name, value in ({} if row.state_json is None else orjson.loads(row.state_json)).items():
         setattr(node, name, value)
+    node.error = None if row.error_json is None else orjson.loads(row.error_json)
     turn.touch(node)
     if node.status is NodeStatus.COMPLETED:
         node.output_json = (row.output_json or "null").encode()
@@ -171,7 +200,9 @@ def go_on(turn: Turn, rows: Rows) -> None:
         if step.node_id in rows.done and not turn.ended() and turn.out.replan is None:
             (frontier.proceed if step.node_id in rows.judged else frontier.node_ended)(turn, nodes[step.node_id])
     for node_id in rows.unfolded:
-        if not turn.ended() and turn.out.replan is None and items.resume(turn, nodes[node_id]):
+        if calls.is_chat(nodes[node_id]):
+            calls.take_up(turn, nodes[node_id])
+        elif not turn.ended() and turn.out.replan is None and items.resume(turn, nodes[node_id]):
             frontier.node_ended(turn, nodes[node_id])
     while turn.out.misfits and not turn.ended():
         node_id, why = turn.out.misfits.pop(0)

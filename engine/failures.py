@@ -10,7 +10,7 @@ from contracts.lifecycle import NodeStatus
 from contracts.outcome import Fail, Retry
 from contracts.plan import error_entry
 from contracts.prompts import PromptKind, PromptSpec
-from engine import frontier, replan, rules
+from engine import calls, frontier, replan, rules
 from engine.asking import ask, ask_repair
 from engine.retry import delay_ms
 from engine.state import NOTHING, NodeState
@@ -127,6 +127,9 @@ def exhausted(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
 
 
 def _output_unmet(turn: Turn, node: NodeState, outcome: Retry | Fail) -> None:
+    if calls.is_call(turn.state, node):
+        calls.failed(turn, node, outcome.code, outcome.message)
+        return
     fired = rules.validation_failed(turn, node)
     if not turn.ended() and not fired.put_off(_kept(outcome)):
         _unmet(turn, node, outcome)
@@ -155,8 +158,11 @@ def fail_node(
 ) -> None:
     """End the node and the run with it, unless another node stands in for it, or it says ``continue``.
 
-    What people said no to stays no, whatever the node says.
+    What people said no to stays no, whatever the node says. Of a chat's call only its model is told.
     """
+    if calls.is_call(turn.state, node):
+        calls.failed(turn, node, code, message)
+        return
     handled = handles(turn, node, code)
     if not handled and run_code in _MENDED and code != "prompt_withdrawn" and goes_on(node):
         carry_on(turn, node, code, message)

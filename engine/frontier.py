@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from contracts.expressions import ExpressionFailed
 from contracts.lifecycle import NodeStatus
-from engine import first_of, items, rules
+from engine import calls, first_of, items, rules
 from engine.compiled import Step, Way
 from engine.outputs import OutputsView
 from engine.state import NodeState
@@ -124,6 +124,8 @@ def expand(turn: Turn, node: NodeState, listed: list[object]) -> None:
 
 
 def go_on(turn: Turn, outer: NodeState) -> None:
-    """Go on with a map or a loop after an item of it ended, or before a loop's first round."""
-    if not outer.ended and items.advance(turn, outer):
+    """Go on with a map, a loop or a chat after an item of it ended, or before a loop's first round."""
+    if calls.is_chat(outer):
+        calls.advance(turn, outer)
+    elif not outer.ended and items.advance(turn, outer):
         node_ended(turn, outer)

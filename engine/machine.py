@@ -9,10 +9,25 @@ from __future__ import annotations
 from contracts.clock import rfc3339_or_none
 from contracts.events import Log, RunWaiting
 from contracts.lifecycle import NodeStatus, RunStatus, move_run
-from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Pause, Retry, Skip, Sleep, Spawn
+from contracts.outcome import (
+    Await,
+    Choose,
+    Done,
+    Expand,
+    Fail,
+    Invoke,
+    Iterate,
+    Outcome,
+    Pause,
+    Retry,
+    Skip,
+    Sleep,
+    Spawn,
+)
 from engine import (
     answers,
     approvals,
+    calls,
     children,
     control,
     documents,
@@ -135,14 +150,17 @@ class Machine:
         for level, message in report.logs:
             turn.emit(Log(level, message), node.node_id)
         node.inputs, node.inputs_json = report.inputs, report.inputs_json
-        if report.stale:
+        if report.stale and calls.is_call(turn.state, node):
+            turn.state.running.discard(node.node_id)
+            calls.refused_at_call(turn, node, report.shown_as)
+        elif report.stale:
             approvals.refused_at_call(turn, node)
         else:
             self._apply(turn, node, report)
 
     def _apply(self, turn: Turn, node: NodeState, report: Report) -> None:
         outcome = report.outcome
-        if isinstance(outcome, (Done, Retry, Pause, Fail)):
+        if isinstance(outcome, (Done, Retry, Pause, Fail, Invoke)):
             turn.state.ledger.spend(outcome.usage)
         if not isinstance(outcome, (Done, Choose)) and first_of.is_superseded(turn.state, node):
             self._pass_over(turn, node)
@@ -154,8 +172,7 @@ class Machine:
         match outcome:
             case Done() | Choose():
                 turn.out.memory.extend(report.memory)
-                turn.complete(node, outcome.output, report.output_json)
-                frontier.node_ended(turn, node)
+                self._done(turn, node, outcome, report.output_json)
             case Expand():
                 frontier.expand(turn, node, list(outcome.items))
             case Skip():
@@ -163,6 +180,18 @@ class Machine:
                 frontier.node_ended(turn, node)
             case Pause():
                 self._pause(turn, node, outcome, report)
+            case _:
+                self._wait_for(turn, node, outcome)
+
+    def _done(self, turn: Turn, node: NodeState, outcome: Done | Choose, encoded: bytes | None) -> None:
+        if isinstance(outcome, Done) and calls.is_call(turn.state, node) and calls.asks_after(turn, node, outcome):
+            return
+        turn.complete(node, outcome.output, encoded)
+        frontier.node_ended(turn, node)
+
+    def _wait_for(self, turn: Turn, node: NodeState, outcome: Outcome) -> None:
+        """Let a node wait for a time, for the world outside, or for nodes and runs of its own."""
+        match outcome:
             case Sleep():
                 waiting.sleep(turn, node, outcome)
             case Await():
@@ -171,13 +200,16 @@ class Machine:
                 loops.begin(turn, node, outcome)
             case Spawn():
                 children.spawn(turn, node, outcome)
+            case Invoke():
+                calls.begin(turn, node, outcome)
 
     def _pause(self, turn: Turn, node: NodeState, outcome: Pause, report: Report) -> None:
         if outcome.resumes:
             node.parked = {"state": outcome.state}
             if report.memory:
                 node.parked["memory"] = [write.as_json() for write in report.memory]
-        node.shown_as = report.shown_as
+        if node.approved is None:
+            node.shown_as = report.shown_as
         ask(turn, node, outcome.prompt, "resume" if outcome.resumes else report.purpose, report.covers)
 
     def _pass_over(self, turn: Turn, node: NodeState) -> None:
@@ -301,6 +333,8 @@ class Machine:
                 continue
             if limited and overspent(turn):
                 return
+            if node.parent is not None and calls.is_call(state, node) and calls.asks_before(turn, node):
+                continue
             turn.start(node)
             room -= 1
         if aside and not turn.ended():

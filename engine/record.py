@@ -223,6 +223,8 @@ _KEPT: Final = (
     "holds",
     "overdue",
     "stops",
+    "calls",
+    "passed",
 )
 _VALUES: Final = attrgetter(*_KEPT)
 

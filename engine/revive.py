@@ -12,7 +12,7 @@ from contracts.history import Origin
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.plan import PlanGraph
 from contracts.prompts import PromptPolicy
-from engine import items, rules
+from engine import calls, items, rules
 from engine.asking import OUTPUT_REPAIR, repair_step, tells_of_due_time
 from engine.compiled import Step, Way
 from engine.machine import Machine
@@ -157,6 +157,8 @@ def _step(turn: Turn, node_id: str, parent: str | None) -> Step:
     state = turn.state
     if parent is not None:
         outer, index = state.nodes[parent], int(node_id[len(parent) + 1 : -1])
+        if calls.is_chat(outer):
+            return calls.call_step(turn, outer, index)
         if items.is_loop(outer):
             items.recall(state, outer, index)
         elif not outer.items:

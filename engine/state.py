@@ -94,6 +94,10 @@ class NodeState:
     """the run that a ``subflow`` waits for"""
     holds: str | None = None
     """on a policy's own prompt: the node that waits for it; a completed one's successors wait"""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """on a chat: the calls that its model asked for, as nodes (``engine/calls.py``)"""
+    passed: list[str] = field(default_factory=list)
+    """on a call of a chat: the rules that have asked about it"""
     carry: Any = NOTHING
     """a loop's last output, what its next round gets"""
     parent: str | None = None

@@ -318,6 +318,7 @@ class Walker:
             inputs={},
             late_seconds=self._late(node),
             notebook=self._notebook(node),
+            model=self.shell.drafting.model,
         )
         task = asyncio.get_running_loop().create_task(attempt(shared))
         self._tasks[node_id] = task

@@ -143,7 +143,7 @@ def place_gates(
 
 def _around(graph: Gated, rule: HitlRule, place: int, nodes: Sequence[PlanNode], there: set[Any]) -> None:
     targets = [node for node in nodes if selects(rule.selector, node, graph.kinds)]
-    if not targets:
+    if not targets and not any(_may_call(rule.selector, node, graph.kinds) for node in nodes):
         graph.findings.append(
             Finding(
                 layer="structure",
@@ -174,6 +174,15 @@ def selects(selector: Selector | None, node: PlanNode, kinds: KindTable) -> bool
         return False
     inside = inner_node(node, kinds)
     return _matches(selector, node) or (inside is not None and _matches(selector, inside))
+
+
+def _may_call(selector: Selector | None, node: PlanNode, kinds: KindTable) -> bool:
+    """Say whether a rule may be about what a node calls by itself; which effects that has is seen when it does."""
+    spec = kinds.get(node.kind)
+    called = [] if spec is None else spec.calls(spec.fields.model_validate(node.own))
+    if selector is None or not called:
+        return bool(called or node.own.get("flows"))
+    return selector.node_id is None and (selector.capability_id is None or selector.capability_id in called)
 
 
 def inner_node(node: PlanNode, kinds: KindTable) -> PlanNode | None:

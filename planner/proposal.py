@@ -33,8 +33,11 @@ NOT_ITS_OWN: Final = frozenset(
 
 How long a node without a capability waits is the plan's business, so there ``timeout_seconds`` stays.
 """
-NOT_FOR_MODELS: Final = frozenset({"subflow"})
-"""Kinds that hold a whole plan of their own: a model writes its nodes into this one, where every policy is checked."""
+NOT_FOR_MODELS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "subflow": ("nested_plan", "A subflow holds a plan of its own.", "Put its nodes into this plan."),
+    "chat": ("open_ended", "A chat decides by itself what it calls.", "Call the capabilities as nodes of this plan."),
+}
+"""Kinds that hide what will run: code, message and fix. A model writes it into its plan, where policies are checked."""
 MAX_REASONS: Final = 5
 MAX_REASON: Final = 500
 
@@ -224,11 +227,11 @@ def _people(draft: Draft) -> Iterator[Finding]:
 
 
 def _nested(draft: Draft) -> Iterator[Finding]:
-    """Find plans inside the plan."""
+    """Find nodes that hide what will run: plans inside the plan, and chats."""
     for unit in draft.everyone():
         if unit.node.kind in NOT_FOR_MODELS:
-            message = f"A {unit.node.kind} holds a plan of its own."
-            yield unit.finding("structure", "nested_plan", message, "/kind", "Put its nodes into this plan.")
+            code, message, fix = NOT_FOR_MODELS[unit.node.kind]
+            yield unit.finding("structure", code, message, "/kind", fix)
 
 
 def _given(draft: Draft) -> Iterator[Finding]:

@@ -56,7 +56,7 @@ def _schemas(plan: PlanGraph, at: str) -> Iterator[Finding]:
             ("node/output/schema", output.get("schema") if isinstance(output, dict) else None),
         ]
         for name, schema in found:
-            why = None if schema is None else _unusable(schema)
+            why = None if schema is None else unusable(schema)
             if why is not None:
                 yield Finding(
                     layer="structure", code="bad_schema", message=f"This schema cannot be used: {why}",
@@ -64,7 +64,8 @@ def _schemas(plan: PlanGraph, at: str) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def _unusable(schema: Any) -> str | None:
+def unusable(schema: Any) -> str | None:
+    """Return why a JSON Schema cannot be used; None when it can."""
     try:
         compile_schema(schema)
     except SchemaRefused as refused:

@@ -18,6 +18,7 @@ from planner.draft import Scene, Unit, inner_of, unit_of
 from planner.gates import selects
 from planner.schemas import part, says_nothing, standalone
 from planner.sources import UNKNOWN, resolve
+from planner.submitted import unusable
 
 Check = Callable[[Any, Scene, str], Planned | Unplannable]
 """(a plan's JSON, what it is made for, its pointer) → the plan, complete and sealed, or what is wrong"""
@@ -33,7 +34,7 @@ def with_subplans(plan: PlanGraph, scene: Scene, at: str, check: Check) -> tuple
 
 
 def _may_hold(node: PlanNode, scene: Scene) -> bool:
-    return node.kind in scene.kinds and ("plan" in node.own or "node" in node.own)
+    return node.kind in scene.kinds and ("plan" in node.own or "node" in node.own or "flows" in node.own)
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class _Work:
         if not _may_hold(node, self.scene):
             return node
         unit = unit_of(self.scene, node, pointer, place)
+        if unit.own is not None and "flows" in node.own:
+            return node.model_copy(update={"flows": self._flows(unit)})
         made = self._completed(unit)
         if made is not None:
             return node.model_copy(update={"plan": made, "effects": _effects(made)})
@@ -57,17 +60,37 @@ class _Work:
             return node
         return node.model_copy(update={"node": {**node.own["node"], "plan": made, "effects": _effects(made)}})
 
+    def _flows(self, unit: Unit) -> list[dict[str, Any]]:
+        """Return the plans that a chat may have run, completed; wrong ones as they are."""
+        flows: list[dict[str, Any]] = []
+        for place, flow in enumerate(unit.own.flows):
+            shown = flow.model_dump(mode="json")
+            below = f"/flows/{place}"
+            why = unusable(flow.parameters)
+            if why is not None:
+                message = f"This schema cannot be used: {why}"
+                self.findings.append(unit.finding("structure", "bad_schema", message, f"{below}/inputs"))
+                continue
+            own = {"objective": self.scene.envelope.objective, "output_contract": {"schema": True}}
+            envelope = read_envelope(child_envelope(self.scene.envelope, own))
+            given = dict.fromkeys(flow.inputs.get("properties", {}), UNKNOWN)
+            made = self._checked(unit, flow.plan, envelope.model_copy(update={"inputs": given}), f"{below}/plan")
+            flows.append({**shown, "plan": made or flow.plan})
+        return flows
+
     def _completed(self, unit: Unit) -> dict[str, Any] | None:
         """Return the plan inside a node as it will run; None when there is none, or a wrong one."""
         inside = None if unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
-        if inside is None:
-            return None
+        return None if inside is None else self._checked(unit, inside, self._envelope(unit), "/plan")
+
+    def _checked(self, unit: Unit, inside: Any, envelope: TaskEnvelope, below: str) -> dict[str, Any] | None:
+        """Return a plan inside a node, complete; None when it is wrong, and the findings say why."""
         if self.scene.depth >= MAX_DEPTH:
             message = f"Child runs may stand {MAX_DEPTH} deep."
-            self.findings.append(unit.finding("structure", "too_deep", message, "/plan"))
+            self.findings.append(unit.finding("structure", "too_deep", message, below))
             return None
-        scene = replace(self.scene, envelope=self._envelope(unit), depth=self.scene.depth + 1, notes=())
-        answer = self.check(inside, scene, f"{unit.pointer}/plan")
+        scene = replace(self.scene, envelope=envelope, depth=self.scene.depth + 1, notes=())
+        answer = self.check(inside, scene, f"{unit.pointer}{below}")
         if isinstance(answer, Planned):
             self.findings += self._ungated(unit, answer.plan)
         found = answer.plan.findings if isinstance(answer, Planned) else answer.findings
@@ -79,7 +102,8 @@ class _Work:
         for rule in self.scene.envelope.policies.gates():
             around = rule.when in ("before", "after")
             outside = unit.node.model_copy(update={"effects": _effects(plan_wire(plan))})
-            if around and selects(rule.selector, outside, self.scene.kinds):
+            every_call = rule.selector is None and "flows" in unit.node.own
+            if around and (every_call or selects(rule.selector, outside, self.scene.kinds)):
                 continue  # it asks about the whole
             if around and any(selects(rule.selector, node, self.scene.kinds) for node in _all_nodes(plan)):
                 message = f"Policy {rule.id!r} does not ask inside {unit.node.node_id!r}: gates are about one plan."

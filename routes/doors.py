@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 
 from contracts.access import Principal
-from contracts.history import Trigger
+from contracts.history import Trigger, Way
 from contracts.ports import Ids
 from routes.stream import Pace
 from service.agents import Agents
@@ -17,7 +17,9 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
@@ -74,8 +76,9 @@ class RunsDoor(Protocol):
         key: str | None = None,
         correlation_id: str | None = None,
         trigger: Trigger = "api",
+        way: Way | None = None,
     ) -> AcceptedRun:
-        """Accept an envelope (a JSON value); ``trigger`` is the door it came through."""
+        """Accept an envelope (a JSON value); ``trigger`` is the door, ``way`` who said what to run."""
 
     async def cancel(self, principal: Principal, run_id: str, reason: str | None) -> dict[str, Any]:
         """Ask a run to end."""
@@ -189,6 +192,8 @@ class Doors:
     memory: Memory
     documents: Documents
     story_runs: StoryRuns
+    completions: Completions
+    conversations: Conversations
     reviews: Reviews
     audit: Audit
     retention: Retention

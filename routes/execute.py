@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contracts import errors
-from contracts.history import By, Wanted
+from contracts.history import By, Wanted, Way
 from contracts.schema import SchemaRefused
 from routes import describe
 from routes.answers import Json
@@ -48,7 +48,8 @@ async def _execute(request: Request, given: ExecuteInput, more: dict[str, str]) 
     if given.config.streaming:
         doors.streams.admit()
     envelope = await doors.executing.envelope(caller, given)
-    run = await doors.runs.submit(envelope, caller, key=key, correlation_id=correlation_id, trigger="execute")
+    way: Way | None = "chat" if given.workflow_type == "chat" else None
+    run = await doors.runs.submit(envelope, caller, key=key, correlation_id=correlation_id, trigger="execute", way=way)
     if given.config.streaming:
         request.scope["flex.correlation"] = run.correlation_id
         if run.created:

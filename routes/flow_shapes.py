@@ -20,7 +20,8 @@ _NUMBER_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1}
 _LAYERS: Final = ("structure", "security", "capability", "resource")
 
 
-def _record(about: str, *optional: str, **properties: Any) -> dict[str, Any]:
+def record(about: str, *optional: str, **properties: Any) -> dict[str, Any]:
+    """Return the schema of an object with these members; ``optional`` names those that may be missing."""
     required = [name for name in properties if name not in optional]
     return {
         "type": "object", "description": about, "required": required, "properties": properties,
@@ -35,32 +36,32 @@ _ITEM: Final[Mapping[str, Any]] = {
 _FINDINGS: Final = {"type": "array", "items": {"type": "object", "description": "At least `code` and `message`."}}
 
 RENDERED: Final[Mapping[str, Schema]] = {
-    "FlowItem": _record("A flow in a list.", **_ITEM),
+    "FlowItem": record("A flow in a list.", **_ITEM),
     "FlowPage": page_of("FlowItem"),
-    "Flow": _record(
+    "Flow": record(
         "A flow, its draft, and what is wrong with that.",
         **_ITEM, draft=ref("FlowDocument"), valid={"type": "boolean"}, validation=ref("Validation"),
     ),
-    "Validation": _record("Four verdicts, each for itself.", **{name: ref("LayerVerdict") for name in _LAYERS}),
-    "LayerVerdict": _record(
+    "Validation": record("Four verdicts, each for itself.", **{name: ref("LayerVerdict") for name in _LAYERS}),
+    "LayerVerdict": record(
         "What one layer of checks says.", valid={"type": "boolean"}, errors=_FINDINGS, warnings=_FINDINGS
     ),
-    "FlowVersion": _record(
+    "FlowVersion": record(
         "A published version; in lists without its document.", "document",
         flow_id=_TEXT, version=_NUMBER, digest=_TEXT, author=_TEXT, note=_TEXT, created_at=_TIME,
         document=ref("FlowDocument"),
     ),
-    "FlowVersionPage": _record(
+    "FlowVersionPage": record(
         "A page of versions.", items={"type": "array", "items": ref("FlowVersion")}, next_before=_NUMBER_OR_NULL
     ),
-    "FlowDiff": _record(
+    "FlowDiff": record(
         "How two documents differ; nodes and edges are found by name.",
         **{"from": _TEXT, "to": _TEXT, "changes": {"type": "array", "items": ref("FlowChange")}},
     ),
-    "FlowChange": _record(
+    "FlowChange": record(
         "One change.", "before", "after",
         op={"type": "string", "enum": ["added", "removed", "changed"]}, pointer=_TEXT, before={}, after={},
     ),
-    "FlowUsage": _record("Who runs this flow.", items={"type": "array", "items": ref("FlowUse")}),
-    "FlowUse": _record("A node of another flow.", flow_id=_TEXT, node_id=_TEXT, version=_NUMBER_OR_NULL),
+    "FlowUsage": record("Who runs this flow.", items={"type": "array", "items": ref("FlowUse")}),
+    "FlowUse": record("A node of another flow.", flow_id=_TEXT, node_id=_TEXT, version=_NUMBER_OR_NULL),
 }  # fmt: skip

@@ -18,7 +18,16 @@ from contracts.lifecycle import NodeStatus, PromptStatus, RunStatus, WaitingOn
 from contracts.plan import PlanGraph
 from contracts.prompts import Decision, DecisionInput, Prompt
 from contracts.registration import Registration
-from routes import agents, document_shapes, execution_shapes, flow_shapes, memory_shapes, spec, template_shapes
+from routes import (
+    agents,
+    chat_shapes,
+    document_shapes,
+    execution_shapes,
+    flow_shapes,
+    memory_shapes,
+    spec,
+    template_shapes,
+)
 from routes.runs import CancelInput
 from service.batches import BatchInput
 from service.callbacks import CallbackInput
@@ -283,6 +292,7 @@ def component_schemas() -> dict[str, Schema]:
         *template_shapes.INPUTS,
         *memory_shapes.INPUTS,
         *document_shapes.INPUTS,
+        *chat_shapes.INPUTS,
     ]
     _, document = models_json_schema(
         [(model, "validation") for model in inputs], by_alias=False, ref_template=_TEMPLATE
@@ -300,6 +310,7 @@ def component_schemas() -> dict[str, Schema]:
     found.update({name: dict(schema) for name, schema in template_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in memory_shapes.RENDERED.items()})
     found.update({name: dict(schema) for name, schema in document_shapes.RENDERED.items()})
+    found.update({name: dict(schema) for name, schema in chat_shapes.RENDERED.items()})
     return found
 
 

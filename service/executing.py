@@ -12,12 +12,13 @@ from pydantic import Field
 
 from contracts.access import Principal
 from contracts.envelope import read_envelope
-from contracts.errors import EnvelopeInvalid, ErrorItem, FlexError, Unsupported
+from contracts.errors import EnvelopeInvalid, ErrorItem, FlexError
 from contracts.lifecycle import RUN_TERMINAL, RunStatus
 from contracts.plan import Finding
 from contracts.ports import Planned, Planner
 from contracts.wire import Wire, read_model
 from service import filling
+from service.chats import Chats
 from service.flows import Flows
 from service.reads import Reads
 from service.resolving import resolve
@@ -72,10 +73,18 @@ class ExecuteInput(Wire):
 class Executing:
     """The use cases of the unified door."""
 
-    def __init__(self, database: Database, flows: Flows, templates: Templates, reads: Reads, planner: Planner) -> None:
+    def __init__(
+        self,
+        database: Database,
+        flows: Flows,
+        templates: Templates,
+        reads: Reads,
+        planner: Planner,
+        chats: Chats,
+    ) -> None:
         """Take what turns a request into an envelope, and what reads runs and judges plans."""
         self._database, self._flows, self._templates = database, flows, templates
-        self._reads, self._planner = reads, planner
+        self._reads, self._planner, self._chats = reads, planner, chats
 
     def read(self, body: Any) -> ExecuteInput:
         """Return a request. Raises ``EnvelopeInvalid`` naming each member that is missing or of another type."""
@@ -98,7 +107,7 @@ class Executing:
     async def envelope(self, principal: Principal, given: ExecuteInput) -> dict[str, Any]:
         """Return the envelope of a request.
 
-        Raises ``FlowNotFound``, ``FlowVersionNotFound``, ``TemplateNotFound``, ``EnvelopeInvalid``, ``Unsupported``.
+        Raises ``FlowNotFound``, ``FlowVersionNotFound``, ``TemplateNotFound``, ``EnvelopeInvalid``.
         """
         more = {"policies": given.policies, "context": given.context, "metadata": given.metadata}
         own = {"objective": given.objective, "output_contract": given.output_contract, **more}
@@ -109,7 +118,10 @@ class Executing:
             asked = {**own, "params": given.input_data}
             return _with_id(await self._templates.envelope(principal, given.template_id or "", asked), given)
         if given.workflow_type == "chat":
-            raise Unsupported(errors=[ErrorItem("/workflow_type", "unsupported", "Chat is not supported yet.")])
+            turn = {**given.input_data, "messages": given.messages, **more}
+            envelope = await self._chats.envelope(principal, turn)
+            objective = {} if given.objective is None else {"objective": given.objective}
+            return _with_id({**envelope, **objective}, given)
         return _with_id({**own, **_plain(given)}, given)
 
     async def answer(self, principal: Principal, run_id: str, given: ExecuteInput) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from store import flows
 from store.connect import Database
 
 DOCUMENTS: Final = "/context/documents/"
+TOOL: Final = "flow."
+"""A tool of a chat with this prefix is a stored flow: ``flow.<flow_id>``, or ``flow.<flow_id>@<version>``."""
 LISTS: Final = ("hitl", "runtime")
 """Policies of which a run has its flow's and its caller's."""
 NO_FOLDER: Final = NoFolder()
@@ -123,7 +125,8 @@ async def expand(
     nodes, missing = [], []
     for place, node in enumerate(plan["nodes"]):
         pointer = f"{at}/nodes/{place}"
-        whole, found = await _subflow(database, tenant, node, pointer, above) if _names_flow(node) else (node, [])
+        resolver = _tools if _names_tool(node) else _subflow
+        whole, found = await resolver(database, tenant, node, pointer, above) if _names_flow(node) else (node, [])
         nodes.append(whole)
         missing += found
     return {**plan, "nodes": nodes}, missing
@@ -146,7 +149,45 @@ def _nodes(plan: Mapping[str, Any]) -> list[Any]:
 
 
 def _names_flow(node: Any) -> bool:
-    return isinstance(node, dict) and node.get("kind") == "subflow" and isinstance(node.get("flow_id"), str)
+    if not isinstance(node, dict):
+        return False
+    return (node.get("kind") == "subflow" and isinstance(node.get("flow_id"), str)) or _names_tool(node)
+
+
+def _names_tool(node: Any) -> bool:
+    """Say whether a chat names stored flows among its tools."""
+    tools = node.get("tools") if isinstance(node, dict) and node.get("kind") == "chat" else None
+    return isinstance(tools, list) and any(isinstance(tool, str) and tool.startswith(TOOL) for tool in tools)
+
+
+async def _tools(
+    database: Database, tenant: str, node: Mapping[str, Any], pointer: str, above: tuple[str, ...]
+) -> tuple[Any, list[ErrorItem]]:
+    """Return a chat whose flows stand in it, instead of being named among its tools."""
+    tools, flows_of, missing = [], list(node.get("flows") or ()), []
+    for place, tool in enumerate(node["tools"]):
+        if not isinstance(tool, str) or not tool.startswith(TOOL):
+            tools.append(tool)
+            continue
+        at = f"{pointer}/tools/{place}"
+        flow_id, sign, version = tool.removeprefix(TOOL).partition("@")
+        number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else None
+        row = None if sign and number is None else await flows.version(database, tenant, flow_id, number)
+        if row is None or flow_id in above or len(above) >= MAX_DEPTH:
+            code = FlowVersionNotFound.code if row is None else "flow_cycle"
+            why = (
+                "There is no such published flow." if row is None else "The flow runs itself, or is too deep in flows."
+            )
+            missing.append(ErrorItem(at, code, why))
+            continue
+        document = orjson.loads(row.document_json)
+        plan, found = await expand(database, tenant, document["plan"], f"{at}/plan", (*above, flow_id))
+        missing += found
+        given = document.get("inputs")
+        inputs = given if isinstance(given, dict) else {}
+        about = str(document.get("description", ""))[:2_000]
+        flows_of.append({"name": str(document["name"])[:200], "description": about, "inputs": inputs, "plan": plan})
+    return {**node, "tools": tools, "flows": flows_of}, missing
 
 
 async def _subflow(

@@ -11,7 +11,7 @@ import orjson
 from contracts.access import Principal
 from contracts.agents import FolderFlows
 from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
-from contracts.history import Origin, Trigger
+from contracts.history import Origin, Trigger, Way
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Unplannable
 from engine.birth import Order
@@ -52,13 +52,16 @@ class Runs:
         key: str | None = None,
         correlation_id: str | None = None,
         trigger: Trigger = "api",
+        way: Way | None = None,
+        run_id: str | None = None,
     ) -> Accepted:
         """Accept an envelope (a JSON value): validate, plan, make durable, and start it here or leave it queued.
 
         The same ``key`` and body of the same principal give the same run; ``correlation_id`` is the header's, the
-        envelope's wins; ``trigger`` is the door. Raises ``EnvelopeInvalid``, ``Unsupported``, ``SchemaRefused``,
-        ``PlanInvalid`` (a submitted plan), ``IdempotencyKeyReused``, ``StoreUnavailable``; nothing is left behind by
-        any of them.
+        envelope's wins; ``trigger`` is the door; ``way`` says who said what to run where the envelope's own plan does
+        not; ``run_id`` is a name that was chosen for the run beforehand. Raises ``EnvelopeInvalid``, ``Unsupported``,
+        ``SchemaRefused``, ``PlanInvalid`` (a submitted plan), ``IdempotencyKeyReused``, ``StoreUnavailable``: then
+        nothing is left behind.
         """
         fingerprint = "" if key is None else _fingerprint(body)
         if key is not None:
@@ -71,10 +74,14 @@ class Runs:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
         refuse_undecidable(admitted.envelope, principal.subject)
+        origin = resolved.origin
+        if way is not None and origin.way == "custom":
+            origin = replace(origin, way=way)
         supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
         admitted = _supplied(admitted, supply)
-        order = self._order(admitted, principal, resolved.origin, key, fingerprint, correlation_id)
+        order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
         order = order if supply is None else replace(order, supply=supply)
+        order = order if run_id is None else replace(order, run_id=run_id)
         born = await self._worker.accept(order)
         if born.existing:
             _same_body(born.fingerprint, fingerprint)

@@ -139,6 +139,11 @@ def _node_error(node: str, payload: Payload) -> Shown:
     )
 
 
+def _tool_calls(node: str, payload: Payload) -> Shown:
+    names = ", ".join(str(call.get("name")) for call in payload["calls"])
+    yield "run", f"{node}  asks for {line(names)}", ""
+
+
 def _node_skipped(node: str, payload: Payload) -> Shown:
     yield "skip", f"{node}  skipped: {line(payload['reason'])}", "dim"
 
@@ -230,7 +235,8 @@ _SHOW: Final[Mapping[str, Callable[[str, Payload], Shown]]] = {
     "start": _start, "plan_requested": _plan_requested, "plan_rejected": _plan_rejected,
     "plan_generated": _plan_generated, "plan_updated": _plan_updated, "node_start": _node_start,
     "node_retry": _node_retry, "node_complete": _node_complete, "node_error": _node_error,
-    "node_skipped": _node_skipped, "hitl_request": _hitl_request, "hitl_resolved": _hitl_resolved,
+    "tool_calls": _tool_calls, "node_skipped": _node_skipped,
+    "hitl_request": _hitl_request, "hitl_resolved": _hitl_resolved,
     "run_waiting": _run_waiting, "run_resumed": _run_resumed, "policy_triggered": _policy,
     "validation_error": _validation_error, "log": _log, "stream_end": _stream_end, "complete": _complete,
     "failed": _failed, "cancelled": _cancelled,

@@ -10,6 +10,7 @@ from engine.kinds.ask import ASK
 from engine.kinds.base import Kind
 from engine.kinds.branch import BRANCH
 from engine.kinds.call import CALL, STRUCTURE
+from engine.kinds.chat import CHAT
 from engine.kinds.delay import DELAY
 from engine.kinds.ends import END, START
 from engine.kinds.error_handler import ERROR_HANDLER
@@ -39,6 +40,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     ERROR_HANDLER,
     START,
     END,
+    CHAT,
 )
 
 BY_NAME: Final[Mapping[str, Kind]] = {kind.spec.name: kind for kind in KINDS}

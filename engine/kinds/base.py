@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from contracts.capability import Bundle, CallContext, Capability
+from contracts.capability import Bundle, CallContext, Capability, CapabilityDirectory
 from contracts.outcome import Outcome
 from contracts.plan import KindSpec, PlanNode
+from contracts.ports import Model
 from engine.remembering import Notebook
 
 
@@ -31,6 +32,14 @@ class Work:
     """when the node started, ms since the epoch; the same after a crash"""
     notebook: Notebook | None = None
     """what it may read of memory and write; None when its run names no scope"""
+    seconds: float = 60.0
+    """how long the attempt may take"""
+    model: Model | None = None
+    """the model, for kinds that ask one"""
+    directory: CapabilityDirectory | None = None
+    """where kinds that ask a model find its tools"""
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """call of a chat → ``{"output"}`` or ``{"error"}``, of those that have ended"""
 
 
 class Kind(Protocol):

@@ -7,13 +7,14 @@ from typing import Final
 
 from contracts.plan import Finding
 from planner.draft import Draft
-from planner.validate import capability, resource, security, structure
+from planner.validate import capability, resource, security, structure, tools
 
 Check = Callable[[Draft], Iterator[Finding]]
 LAYERS: Final[tuple[tuple[Check, ...], ...]] = (
     structure.CHECKS,
     security.CHECKS,
     capability.CHECKS,
+    tools.CHECKS,
     resource.CHECKS,
 )
 MAX_FINDINGS: Final = 100

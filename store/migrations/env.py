@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from store import conversation_tables as _conversation_tables  # noqa: F401  # its tables are part of the metadata
 from store import flow_tables as _flow_tables  # noqa: F401  # its tables are part of the metadata
 from store import history_tables as _history_tables  # noqa: F401  # likewise
 from store import memory_tables as _memory_tables  # noqa: F401  # its tables are part of the metadata

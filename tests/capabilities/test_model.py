@@ -18,7 +18,7 @@ from capabilities.registry import Registry
 from capabilities.world import World
 from contracts.capability import Result
 from contracts.outcome import Usage
-from contracts.ports import Model, ModelReply
+from contracts.ports import Model, ModelReply, Tool, ToolCall
 from tests.capabilities.calls import Call, bundle
 from tests.capabilities.web import Answer, Asked, Server, serving
 
@@ -354,3 +354,48 @@ def test_material_cannot_close_its_own_fence_and_is_bounded() -> None:
     assert told[1]["content"].count("</material>") == 1
     with pytest.raises(CapabilityError, match="material_too_long"):
         messages(bundle({"big": "x" * 500_000}), "")
+
+
+# --- tools ---
+
+
+def _asks(*pieces: dict[str, Any]) -> bytes:
+    return _event({"choices": [{"delta": {"tool_calls": list(pieces)}}]})
+
+
+async def test_tool_calls_are_put_together_from_their_pieces() -> None:
+    """W6: id and name come once, arguments in parts, several calls mixed; text may come along."""
+    first = {"index": 0, "id": "a", "type": "function", "function": {"name": "find", "arguments": ""}}
+    other = {"index": 1, "id": "b", "type": "function", "function": {"name": "sum", "arguments": "{}"}}
+    stream = (
+        _event({"choices": [{"delta": {"content": "Let me see."}}]})
+        + _asks(first)
+        + _asks({"index": 0, "function": {"arguments": '{"who":'}}, other)
+        + _asks({"index": 0, "function": {"arguments": ' "Ana"}'}})
+        + _event({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+        + _event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4}})
+        + b"data: [DONE]\n\n"
+    )
+    tool = Tool("find", "Finds people.", {"type": "object", "properties": {"who": {"type": "string"}}})
+    said, (body,) = await _asked(Answer(headers=SSE, pieces=_cut(stream)), tools=[tool], sampling={"temperature": 0.2})
+    assert (said.text, said.stop) == ("Let me see.", "tool_calls")
+    assert said.tool_calls == (ToolCall("a", "find", '{"who": "Ana"}'), ToolCall("b", "sum", "{}"))
+    assert (said.usage.tokens, said.tokens_in, said.tokens_out) == (13, 9, 4)
+    assert body["temperature"] == 0.2
+    shown = {"name": "find", "description": "Finds people.", "parameters": tool.parameters}
+    assert body["tools"] == [{"type": "function", "function": shown}]
+
+
+async def test_tool_calls_in_one_piece_need_no_text_and_no_ids() -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": {"who": "Ben"}}}
+    whole = {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    said, _ = await _asked(Answer(headers={"content-type": "application/json"}, pieces=(orjson.dumps(whole),)))
+    assert (said.text, said.tool_calls) == ("", (ToolCall("call_0", "find", '{"who":"Ben"}'),))
+
+
+async def test_calls_are_bounded() -> None:
+    """Neither many calls nor long arguments fill the memory."""
+    many = _asks(*({"index": place, "id": "x", "function": {"name": "f"}} for place in range(65)))
+    assert (await _fails(Answer(headers=SSE, pieces=(many,)))).code == "model_bad_reply"
+    long = _asks({"index": 0, "id": "x", "function": {"name": "f", "arguments": "x" * 600_000}})
+    assert (await _fails(Answer(headers=SSE, pieces=(long, long)))).code == "model_bad_reply"

@@ -91,6 +91,14 @@ EVERY: list[tuple[e.Event, str | None]] = [
     (e.NodeRetry(1, 2, 200, "output_invalid", "too short"), "notes"),
     (e.NodeComplete(2, 1234, []), "notes"),
     (e.NodeError(3, "capability_timeout", "no answer", "abort"), "notes"),
+    (
+        e.ToolCalls(
+            1,
+            "Let me see.",
+            [{"call_id": "c1", "name": "find", "arguments": "{}", "node_id": "notes[0]", "error": None}],
+        ),
+        "notes",
+    ),
     (e.NodeSkipped("condition_false"), "notes"),
     (e.HitlRequest(PROMPT), "sign_off"),
     (e.HitlResolved("prm_01", "settled", DECISION), "sign_off"),

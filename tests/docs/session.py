@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.docs.pages import ROOT, Block
 
 ADDRESS = "http://127.0.0.1:8000"
+MODEL = "http://127.0.0.1:11434"
+"""Where the pages say that a model is."""
 POSTGRES = re.compile(r"postgresql\+asyncpg://[^\s'\"]+")
 SERVE = re.compile(r"^(?:\w+=\S+ )*\.venv/bin/flex serve\b")
 SECONDS = 60
@@ -32,6 +34,7 @@ class Session:
 
     directory: Path
     postgres_url: str
+    model_url: str = MODEL
     address: str = ADDRESS
     service: subprocess.Popen[str] | None = None
     variables: dict[str, str] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Session:
         if block.name is not None:
             (self.directory / block.name).write_text(block.text + "\n", encoding="utf-8")
         elif block.language == "python":
-            self._run([sys.executable, "-c", block.text])
+            self._run([sys.executable, "-c", block.text.replace(ADDRESS, self.address)])
         elif block.language == "bash" and SERVE.match(block.text):
             self._serve(block.text)
         elif block.language == "bash":
@@ -85,6 +88,7 @@ class Session:
 
     def _serve(self, text: str) -> None:
         self.stop()
+        text = text.replace(MODEL, self.model_url)
         command = f"exec env {POSTGRES.sub(self.postgres_url, text)} --port 0"
         self.service = subprocess.Popen(
             ["bash", "-c", command], cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,

@@ -13,15 +13,26 @@ from capabilities.world import World
 from service.intake import admit
 from tests.docs.pages import ROOT, RUN, anchors, blocks, links, pages, prose, shown
 from tests.docs.session import Session
+from tests.model.scripted import Script, calls, model_server, says
 
 WITH_CODE = [page for page in pages() if any(block.language in RUN for block in blocks(page))]
 EVERYWHERE = [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
+@pytest.fixture(scope="session")
+def model_url() -> Iterator[str]:
+    """A model for the pages: it looks something up once per question, and answers."""
+    with model_server() as url:
+        script = Script(url, "my-model")
+        script.say_always(calls(("shop_stock", {"item": "rolls"})), says("There are 40 rolls."))
+        script.close()
+        yield url
+
+
 @pytest.fixture
-def session(tmp_path: Path, postgres_url: str) -> Iterator[Session]:
+def session(tmp_path: Path, postgres_url: str, model_url: str) -> Iterator[Session]:
     """A reader with a clone."""
-    reader = Session(tmp_path, postgres_url)
+    reader = Session(tmp_path, postgres_url, model_url)
     reader.prepare()
     yield reader
     reader.stop()

@@ -24,6 +24,15 @@ def says(content: Any) -> dict[str, Any]:
     return {"response": {"content": content, "usage": USAGE}}
 
 
+def calls(*asked: tuple[str, Any], content: str | None = None) -> dict[str, Any]:
+    """A reply of 100 tokens that asks for tools: (name, arguments) each; arguments may be a text that is no JSON."""
+    tools = [
+        {"name": name, "arguments": given if isinstance(given, str) else json.dumps(given), "id": f"call_{place}"}
+        for place, (name, given) in enumerate(asked)
+    ]
+    return {"response": {"toolCalls": tools, "usage": USAGE, **({} if content is None else {"content": content})}}
+
+
 def fails(status: int, message: str = "later") -> dict[str, Any]:
     """A refusal of the endpoint."""
     return {"response": {"error": {"message": message, "type": "server_error"}, "status": status}}
@@ -56,11 +65,25 @@ class Script:
         answer = self._client.post("/__aimock/fixtures", json={"fixtures": fixtures})
         assert answer.status_code == 200, answer.text
 
+    def say_always(self, asks: dict[str, Any], answers: dict[str, Any]) -> None:
+        """Ask for the same calls whenever somebody speaks, and answer the same whenever tools have spoken."""
+        fixtures = [
+            {"match": {"model": self.name, "hasToolResult": True}, **answers},
+            {"match": {"model": self.name}, **asks},
+        ]
+        answer = self._client.post("/__aimock/fixtures", json={"fixtures": fixtures})
+        assert answer.status_code == 200, answer.text
+
     def told(self) -> list[list[dict[str, str]]]:
         """The messages of every request so far."""
         entries = self._client.get("/__aimock/journal").json()
         bodies = [entry["body"] for entry in entries if entry["body"].get("model") == self.name]
         return [body["messages"] for body in bodies]
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """Every request so far, whole."""
+        entries = self._client.get("/__aimock/journal").json()
+        return [entry["body"] for entry in entries if entry["body"].get("model") == self.name]
 
     def close(self) -> None:
         """Close the connection."""

@@ -35,7 +35,10 @@ from service.audit import Audit
 from service.batches import Batches
 from service.callbacks import Callbacks
 from service.capabilities import Capabilities
+from service.chats import Chats
+from service.completions import Completions
 from service.control import Control
+from service.conversations import Conversations
 from service.documents import Documents
 from service.editing import Editing
 from service.executing import Executing
@@ -85,7 +88,15 @@ class TestRuns:
         self.reasons: list[str | None] = []
 
     async def submit(
-        self, body: Any, principal: Principal, *, key: str | None, correlation_id: str | None, trigger: str
+        self,
+        body: Any,
+        principal: Principal,
+        *,
+        key: str | None,
+        correlation_id: str | None,
+        trigger: str = "api",
+        way: str | None = None,
+        run_id: str | None = None,
     ) -> Accepted:
         if isinstance(body, dict) and body.get("objective") == "break":
             raise ZeroDivisionError("a secret detail")
@@ -245,10 +256,14 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "executions": Executions(parts.database, clock, Reads(parts.database, clock)),
         "flows": flows,
         "templates": templates,
-        "executing": Executing(parts.database, flows, templates, Reads(parts.database, clock), TestPlanner()),
+        "executing": Executing(
+            parts.database, flows, templates, Reads(parts.database, clock), TestPlanner(), Chats(flows)
+        ),
         "memory": Memory(parts.database, clock, Counting(), MemoryLimits()),
         "documents": Documents(parts.database, clock, LocalNudge(), Extractor()),
         "story_runs": StoryRuns(parts.database, parts.runs, flows, parts.feed),
+        "completions": Completions(Chats(flows), flows),
+        "conversations": Conversations(parts.database, clock, Counting(), Chats(flows), parts.runs),
         "reviews": Reviews(
             parts.database,
             Desk(parts.database, clock, Counting(), LocalNudge()),

@@ -10,7 +10,7 @@ from contracts.plan import PlanGraph
 EnvelopeJson = dict[str, Any]
 KINDS = (
     "call", "call", "call", "call", "branch", "map", "join", "ask", "delay", "wait", "loop", "subflow",
-    "memory", "variable",
+    "memory", "variable", "chat", "chat",
 )  # fmt: skip
 HANDLED = ("call", "ask", "delay", "wait", "subflow", "memory")
 INNER = ("call", "call", "ask", "delay", "subflow")
@@ -30,7 +30,10 @@ def random_envelope(chance: random.Random) -> EnvelopeJson:
             "timeouts": {"run_seconds": 86_400.0, "node_seconds": 60.0},
             "budget": {"human_asks": chance.choice([1, 50])}
             | ({"wall_seconds": 90.0} if chance.random() < 0.1 else {}),
-            "hitl": [{"id": "gate", "when": "output"}],
+            "hitl": [
+                {"id": "gate", "when": "output"},
+                *({"id": f"calls_{when}", "when": when} for when in ("before", "after") if chance.random() < 0.3),
+            ],
             "runtime": [rule] if chance.random() < 0.3 else [],
             "on_output_invalid": chance.choice(["ask", "ask", "fail"]),
         },
@@ -121,6 +124,8 @@ def _node(chance: random.Random, name: str, after: list[str]) -> dict[str, Any]:
         node |= _loop(chance, name)
     elif kind == "subflow":
         node |= _subflow(chance)
+    elif kind == "chat":
+        node |= {"fallback": chance.choice(FALLBACKS), "max_attempts": chance.choice([1, 2])}
     elif kind == "delay":
         node["seconds"] = chance.choice([0, 0.5, 30])
     elif kind == "memory":

@@ -24,6 +24,7 @@ PAYLOADS: dict[str, set[str]] = {
     "node_retry": {"attempt", "next_attempt", "delay_ms", "code", "message"},
     "node_complete": {"attempt", "duration_ms", "output"},
     "node_error": {"attempt", "code", "message", "fallback"},
+    "tool_calls": {"round", "text", "calls"},
     "node_skipped": {"reason"},
     "hitl_request": {"prompt"},
     "hitl_resolved": {"prompt_id", "status", "decision"},
@@ -48,7 +49,7 @@ OPTIONAL = {
     "node_complete": {"artifact_url", "copied_from"},
 }
 DECISION = {"decision_id", "action", "answer", "comment", "decided_by", "decided_at", "channel"}
-OF_A_NODE = {"node_start", "node_delta", "node_retry", "node_complete", "node_error", "node_skipped"}
+OF_A_NODE = {"node_start", "node_delta", "node_retry", "node_complete", "node_error", "node_skipped", "tool_calls"}
 OF_A_NODE |= {"hitl_request", "hitl_resolved"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

@@ -16,10 +16,26 @@ from contracts.capability import Catalogue
 from contracts.events import Frame
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
 from contracts.memory import MemoryWrite, Scope, write_from
-from contracts.outcome import Await, Choose, Done, Expand, Fail, Iterate, Outcome, Pause, Retry, Skip, Sleep, Spawn
+from contracts.outcome import (
+    Asked,
+    Await,
+    Choose,
+    Done,
+    Expand,
+    Fail,
+    Invoke,
+    Iterate,
+    Outcome,
+    Pause,
+    Retry,
+    Skip,
+    Sleep,
+    Spawn,
+)  # fmt: skip
 from contracts.plan import Finding, PlanGraph
 from contracts.ports import Planned, Unplannable
 from contracts.prompts import PromptKind, PromptSpec
+from engine.kinds.talk import Said
 from engine.machine import Machine, next_timer
 from engine.record import Draft, plan_row, write_of
 from engine.revive import machine_of, under_way
@@ -321,6 +337,8 @@ class World:
             outcome = Spawn(
                 {"objective": "x", "inputs": {}, "output_contract": contract, "workflow": {"plan": node.step.own.plan}}
             )
+        elif kind == "chat":
+            outcome = self._talks(node)
         elif kind == "delay":
             outcome = Sleep(node.step.own.until_ms(node.started_at))
         elif kind == "wait":
@@ -351,6 +369,23 @@ class World:
             return Pause(approval if guards else PromptSpec(question="?"))
         return self._called(parked)
 
+    def _talks(self, node: NodeState) -> Outcome:
+        """Answer, or ask for up to three calls, at most three times; some of them cannot be made."""
+        chance, said = self.chance, Said.read(node.parked)
+        if chance.random() < 0.15:
+            return Retry("model_busy", "later") if chance.random() < 0.5 else Fail("model_refused", "no")
+        if len(said.rounds) == 3 or chance.random() < 0.3:
+            return Done({"text": "x"})
+        calls = [self._asked(place) for place in range(chance.randrange(1, 4))]
+        return Invoke(calls, said.after(node.node_id, "x", calls))
+
+    def _asked(self, place: int) -> Asked:
+        if self.chance.random() < 0.15:
+            return Asked(f"c{place}", "nobody", "{", error="There is no such tool.")
+        call: dict[str, Any] = {"kind": "call", "capability_id": "one", "inputs": {"v": {"value": place}}}
+        call |= {"effects": self.chance.choice(["none", "once"]), "max_attempts": self.chance.choice([1, 2])}
+        return Asked(f"c{place}", "one", "{}", call, None, {"type": "object"})
+
     def _called(self, parked: Any) -> Outcome:
         draw = self.chance.random()
         wrong = [{"pointer": "", "keyword": "type", "message": "no"}]
@@ -376,7 +411,7 @@ class World:
         if self.chance.random() < 0.8:
             actions = [action for action in actions if action != "reject"]
         action = self.chance.choice(actions)
-        answer: Any = {"zz": 1} if prompt.kind != "plan_review" else {}
+        answer: Any = {"zz": 1, "text": "x"} if prompt.kind != "plan_review" else {}
         return Decided(self._signal(), prompt_id, "settled", decision(action, answer))
 
 

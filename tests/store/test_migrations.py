@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from store import conversation_tables as _conversation_tables  # noqa: F401  # its tables are part of the metadata
 from store import document_tables as _document_tables  # noqa: F401  # its tables are part of the metadata
 from store import flow_tables as _flow_tables  # noqa: F401  # its tables are part of the metadata
 from store import history_tables as _history_tables  # noqa: F401  # likewise
