@@ -64,10 +64,10 @@ def sorted_rows(turn: Turn, origin: Origin, again: set[str]) -> Rows:
         once = _once(steps[root], row, by_id[root])
         if row.status == NodeStatus.COMPLETED:
             found.done[row.node_id] = copied(row, NodeStatus.COMPLETED)
-        elif row.status == NodeStatus.FAILED and _was_told(steps[root], row, root) and not once:
-            found.done[row.node_id] = copied(row, NodeStatus.FAILED)
         elif once and _may_have_happened(row, private):
             found.doubtful[row.node_id] = copied(row, NodeStatus.RUNNING)
+        elif row.status == NodeStatus.FAILED and _was_told(steps[root], row, root):
+            found.done[row.node_id] = copied(row, NodeStatus.FAILED)
         elif row.node_id in origin.children:
             found.waiting[row.node_id] = copied(row, NodeStatus.WAITING)
         if root != row.node_id:

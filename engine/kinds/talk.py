@@ -75,6 +75,9 @@ def told(work: Work, said: Said, *, last: bool) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = [{"role": "system", "content": "\n\n".join(rule for rule in rules if rule)}]
     given = dict(work.bundle.inputs)
     history, message = given.pop("messages", None), given.pop("message", None)
+    for name, more in (("documents", work.bundle.documents), ("memory", work.bundle.memory)):
+        if more:
+            given.setdefault(name, more)
     if given:
         shown = orjson.dumps(given, option=orjson.OPT_INDENT_2).decode().replace("</material>", "<\\/material>")
         messages.append({"role": "user", "content": f"<material>\n{shown}\n</material>"})

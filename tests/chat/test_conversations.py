@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
 import pytest
 
+from app.system import SystemIds
 from contracts.access import LOCAL, Principal
+from service.pruning import Asked, Pruner
+from service.retention import Keep
 from store import conversations as stored
 from store.conversations import MessageRow
 from tests.chat.talking import gate
@@ -228,3 +232,18 @@ async def test_whose_conversation_it_is(database_url: str, script: Script) -> No
         first = (await service.client.get(at, headers=as_(ben))).json()["messages"]["items"][0]["message_id"]
         assert (await service.client.post(f"{at}/messages/{first}/retry", headers=as_(ben))).status_code == 202
         assert (await service.client.get(AT, headers=as_(other))).json()["items"] == []
+
+
+async def test_an_answer_whose_run_is_gone(service: Service, script: Script) -> None:
+    """P6: retention takes the run and its answer; the conversation says so and goes on without it."""
+    script.will(says("Forgotten."), says("New."))
+    talk = await begun(service)
+    first = await said(service, talk, "Hello")
+    database = service.flex.worker.shell.database
+    async with asyncio.timeout(15):
+        while (await service.client.get(f"/api/v1/runs/{first['run_id']}")).status_code != 410:
+            await Pruner(database, SystemIds(), Keep(1, 1), pause_seconds=0).prune(Asked(runs_days=0))
+    (_, gone) = await messages(service, talk)
+    assert (gone["status"], gone["content"]) == ("pruned", None)
+    assert (await said(service, talk, "And now?"))["content"] == "New."
+    assert told(script)[1] == [("user", "Hello"), ("user", "And now?")]
