@@ -229,8 +229,11 @@ async def test_a_group_is_a_flow_like_any_other(database_url: str, tmp_path: Pat
         for hostile in ("../agents", "..%2Fshout", "flows/shout.yaml", "/etc/passwd"):
             answer = await service.client.post("/api/v1/runs", json=whole | {"workflow": {"flow_id": hostile}})
             assert answer.status_code == 422, hostile
+        asked = {"workflow_type": "definition", "flow_id": "shout", "input_data": {"text": "by the other door"}}
+        done = (await service.client.post("/api/v1/workflows/execute", json=asked)).json()
+        assert (done["success"], done["output"]) == (True, "BY THE OTHER DOOR")
         history = (await service.client.get("/api/flows/shout/executions")).json()
-        assert [(item["flow_id"], item["flow_name"]) for item in history["items"]] == [("shout", "shout")]
+        assert [(item["flow_id"], item["flow_name"]) for item in history["items"]] == [("shout", "shout")] * 2
         checked = whole | {"output_contract": {"schema": {"type": "string"}}}
         assert outcome(await service.run(checked)) == "HI"
 
