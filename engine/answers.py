@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from contracts.events import HitlResolved, ValidationFailed
 from contracts.lifecycle import NodeStatus, PromptStatus
+from contracts.memory import write_from
 from contracts.outcome import Done
 from engine import calls, replan, rules
 from engine.approvals import digest
@@ -86,8 +87,14 @@ def _resume(turn: Turn, node: NodeState, prompt: OpenPrompt, answer: Any) -> Non
 
 
 def _pass_on(turn: Turn, node: NodeState, prompt: OpenPrompt, output: Any) -> None:
-    """The result of a chat's call may be told, unless another rule asks about it too."""
+    """The result of a chat's call may be told, unless another rule asks about it too.
+
+    What the call remembers is written with its own result only: one that a person gives instead writes nothing.
+    """
+    if output != prompt.proposed:
+        node.parked = None
     if not calls.asks_after(turn, node, Done(output)):
+        turn.out.memory.extend(write_from(kept) for kept in (node.parked or {}).get("memory", ()))
         _answer(turn, node, output, prompt)
 
 

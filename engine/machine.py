@@ -171,8 +171,7 @@ class Machine:
         turn.state.running.discard(node.node_id)
         match outcome:
             case Done() | Choose():
-                turn.out.memory.extend(report.memory)
-                self._done(turn, node, outcome, report.output_json)
+                self._done(turn, node, outcome, report)
             case Expand():
                 frontier.expand(turn, node, list(outcome.items))
             case Skip():
@@ -183,10 +182,13 @@ class Machine:
             case _:
                 self._wait_for(turn, node, outcome)
 
-    def _done(self, turn: Turn, node: NodeState, outcome: Done | Choose, encoded: bytes | None) -> None:
+    def _done(self, turn: Turn, node: NodeState, outcome: Done | Choose, report: Report) -> None:
         if isinstance(outcome, Done) and calls.is_call(turn.state, node) and calls.asks_after(turn, node, outcome):
+            if report.memory:
+                node.parked = {"memory": [write.as_json() for write in report.memory]}
             return
-        turn.complete(node, outcome.output, encoded)
+        turn.out.memory.extend(report.memory)
+        turn.complete(node, outcome.output, report.output_json)
         frontier.node_ended(turn, node)
 
     def _wait_for(self, turn: Turn, node: NodeState, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ from store import tables as t
 from store.connect import Database
 from store.dialect import delete_some, id_list, ids_among
 from store.document_tables import document_waits
+from store.history_tables import history
 from store.statement import Statement, number, text
 from store.unit import Unit
 
@@ -108,10 +109,11 @@ _DROP_STONES: Final = Statement(
     lambda dialect: sa.delete(t.tombstones).where(ids_among(dialect, t.tombstones.c.run_id, "ids"))
 )
 _DROP_PROMPTS: Final = _deleting(t.pruned_prompts, "run_id")
+_DROP_HISTORY: Final = Statement(lambda dialect: sa.delete(history).where(ids_among(dialect, history.c.run_id, "ids")))
 
 
 async def drop_stones(unit: Unit, tenant: str, before_ms: int, most: int) -> tuple[int, bool]:
-    """Delete up to ``most`` tombstones written before ``before_ms``, and what they know of prompts.
+    """Delete up to ``most`` tombstones written before ``before_ms``, what they know of prompts, and their history.
 
     Returns how many, and whether there may be more.
     """
@@ -121,4 +123,5 @@ async def drop_stones(unit: Unit, tenant: str, before_ms: int, most: int) -> tup
     ids = id_list(unit.dialect, run_ids)
     if await unit.execute(_DROP_PROMPTS, ids=ids, most=most) == most:
         return 0, True
+    await unit.execute(_DROP_HISTORY, ids=ids)
     return await unit.execute(_DROP_STONES, ids=ids), len(run_ids) == most

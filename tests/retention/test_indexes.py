@@ -42,6 +42,10 @@ INSERT INTO notifications SELECT 'n' || n, 't', 'p' || n, 'run_' || n, 'k', 'r',
 INSERT INTO review_links SELECT 'l' || n, 't', 'p' || n, 's', '[]', '[]', 1, NULL FROM generate_series(1, 20000) AS n;
 INSERT INTO document_waits SELECT 't', 's', 'd' || n, 'run_' || n, 1 FROM generate_series(1, 20000) AS n;
 INSERT INTO tombstones SELECT 'gone_' || n, 't' || n % 5, n, n, n, '{}' FROM generate_series(1, 20000) AS n;
+INSERT INTO history (run_id, tenant, principal, status, way, trigger, objective, preview, words, created_at, ended_at,
+    duration_ms, waited_ms, asks, tokens, cost)
+  SELECT 'gone_' || n, 't' || n % 5, 'user:ana', 'completed', 'planned', 'api', '', '', '', n, n, 1, 0, 0, 0, 0
+  FROM generate_series(1, 20000) AS n;
 INSERT INTO pruned_prompts SELECT 'gone_' || n, 'gone_' || n FROM generate_series(1, 20000) AS n;
 INSERT INTO audit_records SELECT 'a' || n, 't' || n % 5, n, 'kind', 'user:ana', 'run_' || n, 'p' || n, '{}', n / 5,
     '', ''

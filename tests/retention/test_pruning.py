@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import pytest
@@ -14,6 +14,7 @@ from service.retention import Keep
 from store import emptying, leases, leftovers
 from store import tables as t
 from store.connect import Database
+from store.conversation_tables import conversation_messages
 from store.history_tables import history
 from store.memory_tables import memory_entries
 from store.retention import PolicyRow, put_policy
@@ -21,6 +22,21 @@ from store.statement import Statement
 from store.tombstones import tombstone, tombstone_of_prompt
 from tests.retention.growing import FRAMES, KEEP, Ground, Sown, grounds
 from tests.store.making import NOW, TENANT
+
+_SAID: Final = {"way": "planned", "trigger": "api", "objective": "", "preview": "", "words": ""}
+_COUNTED: Final = {"duration_ms": 1, "waited_ms": 0, "asks": 0, "tokens": 0, "cost": 0}
+_OF_RUN: Final = ("run_id", "tenant", "principal", "status", "created_at", "ended_at")
+REMEMBER: Final = Statement(
+    sa.insert(history).from_select(
+        [*_OF_RUN, *_SAID, *_COUNTED],
+        sa.select(
+            *(t.runs.c[name] for name in _OF_RUN),
+            *(sa.literal_column(f"'{value}'") for value in _SAID.values()),
+            *(sa.literal_column(str(value)) for value in _COUNTED.values()),
+        ),
+    )
+)
+"""A line of the history for every run"""
 
 
 @pytest.fixture
@@ -61,8 +77,8 @@ async def test_every_table_that_knows_runs_is_known_here() -> None:
     """P6: whoever adds a table says how its rows go; this list is where it shows when nobody did."""
     of_runs = {table.name for table in t.metadata.sorted_tables if {"run_id", "prompt_id"} & set(table.c.keys())}
     emptied = {table.name for table in (*emptying.OF_RUNS, *emptying.OF_PROMPTS)} | {"runs", "prompts"}
-    # The history, and what is remembered, outlive the run that wrote them.
-    outlives = {history.name, memory_entries.name}
+    # The history, what is remembered, and what was said outlive the run that wrote them.
+    outlives = {history.name, memory_entries.name, conversation_messages.name}
     otherwise = {"idempotency_keys", "audit_records", "tombstones", "pruned_prompts"} | outlives
     assert of_runs == emptied | otherwise
 
@@ -224,8 +240,11 @@ async def test_dead_workers_and_sent_messages_go(ground: Ground) -> None:
 async def test_summaries_go_when_audit_records_would(ground: Ground) -> None:
     """P6: nothing grows for ever, tombstones neither: they are kept as long as audit records, then it is a 404."""
     await ground.sow(*(Sown() for _ in range(120)))
+    async with ground.database.unit() as unit:
+        await unit.execute(REMEMBER)
     await ground.prune()
-    assert (await ground.counts())["tombstones"] == 120
+    counts = await ground.counts()
+    assert (counts["tombstones"], counts["history"]) == (120, 120)
     ground.clock.ms += 3_650 * DAY_MS
     assert (await ground.prune()).gone["tombstones"] == 0
     ground.clock.ms += 1

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from contracts.events import FAILURE_CODES, TERMINAL
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus, RunStatus
-from contracts.outcome import Pause
+from contracts.memory import MemoryWrite
+from contracts.outcome import Choose, Done, Pause
 from engine.signals import AttemptEnded, CancelAsked, ChildEnded, Decided, PauseAsked, ResumeAsked
 from engine.waiting import awaited
 from tests.spine.walks import Step, Walk, World, begin, completed, drain, lost
@@ -43,6 +44,8 @@ class Watched:
         self.born: set[str] = set()
         self.held: set[str] = set()
         """child runs that were paused with this one"""
+        self.kept: dict[str, list[MemoryWrite]] = {}
+        """call of a chat → what is to be remembered once its result is approved"""
 
     def after(self, step: Step, signal: Any = None) -> None:
         frames = step.said
@@ -56,21 +59,36 @@ class Watched:
         self._paused(step)
         self._remembered(step, signal)
         if isinstance(signal, (Decided, CancelAsked, PauseAsked, ResumeAsked, ChildEnded)):
-            assert [signal_id for signal_id, _ in step.answered] == [signal.signal_id]
+            # What it decides may make an earlier callback useless.
+            (first, _), *others = step.answered
+            assert (first, [outcome for _, outcome in others]) == (signal.signal_id, ["superseded"] * len(others))
         for frame in frames:
             if frame["type"] == "failed":
                 assert frame["payload"]["code"] in FAILURE_CODES
                 assert frame["payload"]["code"] not in ("stalled", "internal"), frame
 
     def _remembered(self, step: Step, signal: Any) -> None:
-        """R5: what an attempt wants remembered is written with its completion, all of it, and by nothing else."""
-        completes = isinstance(signal, AttemptEnded) and "node_complete" in [
-            frame["type"] for frame in step.said if frame["node_id"] == signal.node_id
-        ]
+        """R5: what an attempt wants remembered is written with its completion, all of it, and by nothing else.
+
+        Of a call whose result people look at first, with their approval of exactly that result.
+        """
+        completed = [frame["node_id"] for frame in step.said if frame["type"] == "node_complete"]
+        if isinstance(signal, Decided):
+            kept = [write for node_id in completed for write in self.kept.pop(node_id, ())]
+            approved = (signal.decision or {}).get("action") == "approve"
+            # An edit that changes nothing is an approval.
+            assert step.write.memory == kept or (not approved and step.write.memory == [])
+            return
+        # A node that goes on without its output completes too, with an error entry and nothing to remember.
+        worked = isinstance(signal, AttemptEnded) and isinstance(signal.report.outcome, (Choose, Done))
+        completes = worked and signal.node_id in completed
         assert step.write.memory == (list(signal.report.memory) if completes else [])
-        if isinstance(signal, AttemptEnded) and isinstance(signal.report.outcome, Pause) and signal.report.memory:
-            parked = self.walk.machine.state.nodes[signal.node_id].parked or {}
-            assert len(parked["memory"]) == len(signal.report.memory)
+        if isinstance(signal, AttemptEnded) and isinstance(signal.report.outcome, (Pause, Done)) and not completes:
+            node = self.walk.machine.state.nodes[signal.node_id]
+            if signal.report.memory and node.status == "waiting":
+                assert len((node.parked or {})["memory"]) == len(signal.report.memory)
+                if isinstance(signal.report.outcome, Done):
+                    self.kept[signal.node_id] = list(signal.report.memory)
 
     def _family(self, step: Step, signal: Any) -> None:
         """A child is born once; at the end of the run every one has ended or was called off; nobody else gets mail.
