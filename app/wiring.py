@@ -321,7 +321,7 @@ def _doors(
         executing=Executing(database, flows, templates, reads, shell.planner, chats),
         memory=Memory(database, clock, shell.ids, memory_limits(settings)),
         documents=Documents(database, clock, nudge, Extractor(), versions_kept=settings.document_versions),
-        story_runs=StoryRuns(database, runs, flows, shell.feed),
+        story_runs=StoryRuns(database, runs, flows, shell.feed, agents),
         completions=Completions(chats, flows),
         conversations=Conversations(database, clock, shell.ids, chats, runs),
         reviews=Reviews(database, desk, links),

@@ -48,6 +48,7 @@ def ended(turn: Turn, signal: ChildEnded) -> None:
         return
     turn.out.answered.append((signal.signal_id, "applied"))
     state.children.discard(node.node_id)
+    node.spend(Usage(signal.tokens, signal.cost))
     turn.resume("child")
     if signal.status == RunStatus.COMPLETED:
         _take(turn, node, signal)

@@ -162,6 +162,7 @@ class Machine:
         outcome = report.outcome
         if isinstance(outcome, (Done, Retry, Pause, Fail, Invoke)):
             turn.state.ledger.spend(outcome.usage)
+            node.spend(outcome.usage)
         if not isinstance(outcome, (Done, Choose)) and first_of.is_superseded(turn.state, node):
             self._pass_over(turn, node)
             return

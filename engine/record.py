@@ -225,6 +225,7 @@ _KEPT: Final = (
     "stops",
     "calls",
     "passed",
+    "spent",
 )
 _VALUES: Final = attrgetter(*_KEPT)
 

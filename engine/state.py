@@ -86,6 +86,8 @@ class NodeState:
     """on a policy's own prompt: what it keeps from happening until it is answered (``engine/answers.py``)"""
     stops: bool = False
     """on a policy's own prompt: nothing is dispatched before it is answered"""
+    spent: dict[str, Any] | None = None
+    """``{"tokens", "cost"}`` of its attempts so far, the failed ones too; None: nothing"""
     overdue: str | None = None
     """the open prompt whose due time has passed, and ``on_timeout`` rules were told"""
     called_at: int | None = None
@@ -107,6 +109,12 @@ class NodeState:
     """items that have not ended"""
     items_open: int = 0
     """items that were opened and have not ended"""
+
+    def spend(self, usage: Usage) -> None:
+        """Add what an attempt, or a child run, cost."""
+        if usage.tokens or usage.cost:
+            before = self.spent or {"tokens": 0, "cost": 0.0}
+            self.spent = {"tokens": before["tokens"] + usage.tokens, "cost": before["cost"] + usage.cost}
 
     @property
     def node_id(self) -> str:

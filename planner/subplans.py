@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from contracts.descent import MAX_DEPTH, child_envelope
 from contracts.envelope import TaskEnvelope, read_envelope
@@ -20,6 +20,7 @@ from planner.schemas import part, says_nothing, standalone
 from planner.sources import UNKNOWN, resolve
 from planner.submitted import unusable
 
+_INPUTS: Final = "/inputs/"
 Check = Callable[[Any, Scene, str], Planned | Unplannable]
 """(a plan's JSON, what it is made for, its pointer) → the plan, complete and sealed, or what is wrong"""
 
@@ -73,7 +74,7 @@ class _Work:
                 continue
             own = {"objective": self.scene.envelope.objective, "output_contract": {"schema": True}}
             envelope = read_envelope(child_envelope(self.scene.envelope, own))
-            given = dict.fromkeys(flow.inputs.get("properties", {}), UNKNOWN)
+            given = dict.fromkeys(_may_be_given(flow.inputs, flow.plan), UNKNOWN)
             made = self._checked(unit, flow.plan, envelope.model_copy(update={"inputs": given}), f"{below}/plan")
             flows.append({**shown, "plan": made or flow.plan})
         return flows
@@ -153,6 +154,23 @@ class _Work:
             return standalone(part(self.scene.answer, pointer), self.scene.answer)
         except KeyError:
             return True  # the check of the answer says that the contract forbids it
+
+
+def _may_be_given(schema: Mapping[str, Any], plan: Any) -> set[str]:
+    """Return the inputs that a call may bring: those the flow's schema names and, left open, those its plan reads."""
+    named = {*schema.get("properties", {}), *schema.get("required", ())}
+    return named if schema.get("additionalProperties", True) is False else named | set(_read(plan))
+
+
+def _read(value: Any) -> Iterator[str]:
+    """Yield the inputs that bindings of a plan name."""
+    if isinstance(value, Mapping):
+        source = value.get("from")
+        if isinstance(source, str) and source.startswith(_INPUTS):
+            yield source[len(_INPUTS) :].partition("/")[0].replace("~1", "/").replace("~0", "~")
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for each in inside:
+        yield from _read(each)
 
 
 def _effects(plan: Mapping[str, Any]) -> str:

@@ -97,8 +97,12 @@ _NODE_ITEM: Final[dict[str, Schema]] = {
     "started_at": _TIME_OR_NULL,
     "ended_at": _TIME_OR_NULL,
     "duration_ms": _NUMBER_OR_NULL,
+    "usage": {
+        "type": "object", "description": "Of all its attempts.",
+        "properties": {"tokens": _NUMBER, "cost": {"type": "number"}},
+    },
     "error": _ERROR,
-}
+}  # fmt: skip
 _PLACE: Final = record("A node of a run; `node_id` is null for a retry.", run_id=_TEXT, node_id=_TEXT_OR_NULL)
 _ATTEMPTS: Final = {"type": "array", "items": {"type": "object", "description": "One try: at least `attempt`."}}
 _CONSUMED: Final = record("A parameter.", facet=_TEXT, required={"type": "boolean"})

@@ -25,7 +25,7 @@ def node_item(node_id: str, planned: Planned | None, stored: NodeRow | None, now
         return {
             "node_id": node_id, "kind": shown.get("kind", ""), "capability_id": shown.get("capability_id"),
             "status": NodeStatus.PENDING.value, "attempt": 0, "generation": 0, "started_at": None, "ended_at": None,
-            "duration_ms": None, "error": None,
+            "duration_ms": None, "usage": {"tokens": 0, "cost": 0}, "error": None,
         }  # fmt: skip
     ended = stored.ended_at if NodeStatus(stored.status) in NODE_TERMINAL else None
     return {
@@ -38,6 +38,7 @@ def node_item(node_id: str, planned: Planned | None, stored: NodeRow | None, now
         "started_at": rfc3339_or_none(stored.started_at),
         "ended_at": rfc3339_or_none(stored.ended_at),
         "duration_ms": _duration(stored.started_at, ended, now_ms),
+        "usage": (_json(stored.state_json) or {}).get("spent", {"tokens": 0, "cost": 0}),
         "error": _json(stored.error_json),
     }
 

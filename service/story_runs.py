@@ -10,15 +10,18 @@ import orjson
 from pydantic import Field
 
 from contracts.access import Principal
+from contracts.agents import FolderFlows
 from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound, RunFailed
 from contracts.events import Complete, Failed, Frame, RunResumed, RunWaiting
 from contracts.flows import DocumentId
 from contracts.history import Trigger
 from contracts.ids import is_token
-from contracts.lifecycle import RUN_TERMINAL, RunStatus, WaitingOn
+from contracts.lifecycle import RUN_TERMINAL, RunStatus
 from contracts.wire import Wire, read_model
 from events.feed import Feed
 from service.flows import Flows
+from service.resolving import NO_FOLDER
+from service.streams import stays
 from service.supplies import pending
 from store import flow_names, runs
 from store.connect import Database
@@ -26,8 +29,6 @@ from store.events import events_after
 from store.rows import RunRow
 
 DEFAULT: Final = "default"
-_STAYS: Final = frozenset({WaitingOn.HITL.value, WaitingOn.DOCUMENTS.value, WaitingOn.PAUSED.value})
-"""What a run waits for that does not come by itself: the caller is told at once."""
 _POINTERS: Final = (("/inputs", "/input"), ("/context/story_id", "/story_id"), ("/workflow", "/flow"))
 
 
@@ -76,9 +77,12 @@ class Submits(Protocol):
 class StoryRuns:
     """Starts runs of flows and waits for them."""
 
-    def __init__(self, database: Database, runs_: Submits, flows: Flows, feed: Feed) -> None:
-        """Use the same use cases as every other door."""
+    def __init__(
+        self, database: Database, runs_: Submits, flows: Flows, feed: Feed, folder: FolderFlows = NO_FOLDER
+    ) -> None:
+        """Use the same use cases as every other door; ``folder`` has the flows that are files."""
         self._database, self._runs, self._flows, self._feed = database, runs_, flows, feed
+        self._folder = folder
 
     async def run(
         self,
@@ -108,7 +112,9 @@ class StoryRuns:
         return await self._answer(principal, run.run_id, run.correlation_id, last)
 
     async def _flow(self, principal: Principal, named: str) -> str:
-        """Return the flow of this id, else the one published under this name."""
+        """Return the flow of this id, stored or a file, else the one published under this name, else the default."""
+        if self._folder.document(named) is not None:
+            return named
         if is_token(named) and await flow_names.exists(self._database, principal.tenant, named):
             return named
         found = await flow_names.published(self._database, principal.tenant, named, 2)
@@ -117,6 +123,8 @@ class StoryRuns:
             raise EnvelopeInvalid(errors=[ErrorItem("/flow", "ambiguous_flow", message)])
         if found:
             return found[0]
+        if named == DEFAULT and self._folder.default_id is not None:
+            return self._folder.default_id
         if await flow_names.drafted(self._database, principal.tenant, named):
             raise FlowVersionNotFound("It has no published version.")
         raise FlowNotFound(f"There is no flow {named!r}.")
@@ -133,7 +141,7 @@ class StoryRuns:
                             waiting = frame
                     if batch[-1].terminal:
                         return batch[-1]
-                    if waiting is not None and _stays(waiting):
+                    if waiting is not None and stays(waiting):
                         return waiting
         except TimeoutError:
             return None
@@ -162,14 +170,6 @@ class StoryRuns:
         )
         shown |= {"pending_docs": missing} | ({} if row is None else {"status": row.status})
         return Answer(202 if missing is None else 200, shown, run_id, correlation_id)
-
-
-def _stays(frame: Frame) -> bool:
-    """Say whether the run waits for somebody, and for nothing that comes by itself."""
-    if frame.type != RunWaiting.type:
-        return False
-    waiting_on = set(orjson.loads(frame.data)["payload"]["waiting_on"])
-    return not waiting_on.isdisjoint(_STAYS)
 
 
 def _failed(run_id: str, kind: str, payload: dict[str, Any]) -> RunFailed:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Final
+
+import orjson
 
 from contracts.access import Principal
 from contracts.errors import ServerBusy
 from contracts.events import Frame, RunWaiting, StreamEnd, encode
-from contracts.lifecycle import RUN_TERMINAL, RunStatus
+from contracts.lifecycle import RUN_TERMINAL, RunStatus, WaitingOn
 from contracts.ports import Clock
 from events.feed import Feed
 from service.gone import gone_or_missing
@@ -17,6 +20,9 @@ from store.connect import Database
 from store.events import events_after
 from store.rows import RunRow
 from store.runs import run_row
+
+_STAYS: Final = frozenset({WaitingOn.HITL.value, WaitingOn.DOCUMENTS.value, WaitingOn.PAUSED.value})
+"""What a run waits for that does not come by itself: whoever waits for its end is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +132,12 @@ class Streams:
         )
 
     async def settled(self, principal: Principal, run_id: str, seconds: float) -> None:
-        """Wait until the run ended or waits for something, ``seconds`` at most."""
+        """Wait until the run ended or waits for what does not come by itself (:func:`stays`), ``seconds`` at most."""
         watch = self.feed.watch(principal.tenant, run_id, 0)
         try:
             async with asyncio.timeout(seconds):
                 while batch := await watch.batch():
-                    if batch[-1].terminal or batch[-1].type == RunWaiting.type:
+                    if batch[-1].terminal or stays(batch[-1]):
                         return
         except TimeoutError:
             return
@@ -143,6 +149,13 @@ class Streams:
         if row is None:
             raise await gone_or_missing(self._database, principal.tenant, run_id)
         return row
+
+
+def stays(frame: Frame) -> bool:
+    """Say whether a frame tells that the run waits for people, documents, or somebody who lets it go on."""
+    if frame.type != RunWaiting.type:
+        return False
+    return not _STAYS.isdisjoint(orjson.loads(frame.data)["payload"]["waiting_on"])
 
 
 def _ended(row: RunRow) -> bool:

@@ -266,3 +266,18 @@ def test_a_folder_that_is_none_stops_the_start(tmp_path: Path, which: str) -> No
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="no such folder"):
         Settings(agents_dir=str(tmp_path / which))
+
+
+async def test_run_finds_the_flows_of_the_folder(database_url: str, tmp_path: Path) -> None:
+    """R1: ``POST /run`` takes a file's flow by its id, and the folder's default when it names none."""
+    files = {
+        "echo.py": ECHO,
+        "flows/shout.yaml": f"description: Shouts\n{TEXT}sequence: [echo]\n",
+        "flows/default.yaml": f"description: What runs by itself\n{TEXT}sequence: [echo]\n",
+    }
+    async with serving(database_url, agents_dir=str(lay(tmp_path, files))) as service:
+        for given in ({"flow": "shout"}, {}, {"flow": "default"}):
+            answer = await service.client.post("/run", json={**given, "input": {"text": "hello"}})
+            assert (answer.status_code, answer.json()["result"]) == (200, "HELLO"), answer.text
+        missing = await service.client.post("/run", json={"flow": "whisper", "input": {"text": "hello"}})
+        assert (missing.status_code, missing.json()["code"]) == (404, "flow_not_found")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
+from pypdf import PdfWriter
 
 from stories.extraction import DOCX, MOST_WAITING, Extractor, media_type_of
 from stories.passages import LONGEST, passages_of
@@ -121,6 +123,21 @@ async def test_the_service_answers_while_it_reads(service: Service) -> None:
         for number in range(20):
             await stored(service, "spring", f"n{number}")
     assert (await reading).json()["text_status"] == "failed"
+
+
+def test_readers_take_a_document_apart() -> None:
+    """R4: paragraphs, rows and pages in their order, without hidden parts; what is encrypted is said to be."""
+    written = files.docx("First", "Second", table=[["a", "b"], ["c", "d"]])
+    assert read(written, DOCX, 1_000).splitlines() == ["First", "Second", "a\tb", "c\td"]
+    assert read(files.pdf("One", "Two"), "application/pdf", 1_000).split() == ["One", "Two"]
+    shown = read(b"<head><title>no</title></head><p>yes\nthen<script>no</script>", "text/html", 1_000)
+    assert shown.split() == ["yes", "then"]
+    locked = PdfWriter(clone_from=io.BytesIO(files.pdf("Secret")))
+    locked.encrypt("a password", algorithm="RC4-128")
+    held = io.BytesIO()
+    locked.write(held)
+    with pytest.raises(ValueError, match="encrypted"):
+        read(held.getvalue(), "application/pdf", 1_000)
 
 
 def test_readers_stop_after_as_much_as_is_kept() -> None:

@@ -255,3 +255,19 @@ async def test_child_runs_are_part_of_their_parents_execution(service: Service) 
     assert item["id"] == run_id
     child = (await service.detail(item["id"]))["lineage"]["children"][0]["run_id"]
     assert (await service.client.get(f"/api/v1/executions/{child}")).status_code == 404
+
+
+async def test_what_nodes_used_adds_up_to_what_the_run_used(service: Service) -> None:
+    """W6: tokens and cost per node, failed attempts and child runs too, per run, and over all runs."""
+    inner = {"node_id": "inner", "kind": "subflow", "plan": plan(call("a", "costly", 1), call("b", "costly", 2))}
+    run_id = await done(service, envelope(plan(call("first", "costly", 1), call("free", "noop", 1), inner)))
+    detail = (await service.client.get(f"/api/v1/executions/{run_id}")).json()
+    used = {node["node_id"]: node["usage"] for node in detail["nodes"]}
+    assert used == {
+        "first": {"tokens": 100, "cost": 1.0}, "free": {"tokens": 0, "cost": 0},
+        "inner": {"tokens": 200, "cost": 2.0},
+    }  # fmt: skip
+    assert detail["usage"] == {"tokens": 300, "cost": 3.0}
+    total = (await service.client.get("/api/v1/usage", params={"by": "way"})).json()
+    assert (total["total"]["tokens"], total["total"]["cost"]) == (300, 3.0)
+    assert [(row["key"], row["tokens"]) for row in total["items"]] == [("custom", 300)]
