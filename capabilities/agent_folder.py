@@ -22,7 +22,7 @@ from capabilities.world import World
 from contracts.agents import AgentFault, AgentRecord, GroupFlow
 from contracts.capability import Capability
 
-WORKS: Final[frozenset[str]] = frozenset()
+WORKS: Final[frozenset[str]] = frozenset({"wait_for"})
 """Of ``tools``, ``memory_scope`` and ``wait_for``, those that are carried out; an agent that has another is refused."""
 
 Read = Declared | MarkdownFile | ReadGroup
@@ -225,7 +225,7 @@ class AgentFolder:
         for read in source.candidates():
             if not isinstance(read, ReadGroup):
                 continue
-            flow = build_group(read, specs, self._apart())
+            flow = build_group(read, specs, self._apart(), self._awaited())
             said = flow if isinstance(flow, AgentFault) else self._clash(flow) or check(flow)
             if isinstance(said, AgentFault) or isinstance(flow, AgentFault):
                 fault = fault or (said if isinstance(said, AgentFault) else None)
@@ -269,6 +269,9 @@ class AgentFolder:
         return frozenset(
             str(record.capability_id) for record in self._records if not record.parallel and record.capability_id
         )
+
+    def _awaited(self) -> dict[str, tuple[str, ...]]:
+        return {str(record.capability_id): record.wait_for for record in self._records if record.wait_for}
 
 
 def _with_front(record: AgentRecord, read: MarkdownFile) -> AgentRecord:

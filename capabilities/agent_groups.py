@@ -6,7 +6,7 @@ result, and members that say ``required``, end the run when they fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -118,10 +118,16 @@ def read_group(text: str, source: str, name: str) -> ReadGroup | AgentFault:
     return ReadGroup(file.id or name, file, located, source)
 
 
-def build_group(group: ReadGroup, specs: Mapping[str, CapabilitySpec], apart: frozenset[str]) -> GroupFlow | AgentFault:
+def build_group(
+    group: ReadGroup,
+    specs: Mapping[str, CapabilitySpec],
+    apart: frozenset[str],
+    awaited: Mapping[str, Sequence[str]] | None = None,
+) -> GroupFlow | AgentFault:
     """Return a group as a flow. ``specs`` are the capabilities that are there, ``apart`` those that say not parallel.
 
-    A member's name is an agent's, or any capability's.
+    A member's name is an agent's, or any capability's. ``awaited`` are the documents that an agent waits for: the
+    group waits for all of them before its first member.
     """
     builder = _Builder(group, specs, apart)
     try:
@@ -129,9 +135,20 @@ def build_group(group: ReadGroup, specs: Mapping[str, CapabilitySpec], apart: fr
     except _Refused as refused:
         return refused.fault
     document = _document(group.file, group.flow_id, builder.plan)
+    needed = _needed(document, awaited or {})
+    if needed:
+        document["settings"] = {**document["settings"], "documents": needed}
     line = group.located.line_of("/id")
     lines = group.located.lines
     return GroupFlow(group.flow_id, document, group.source, line, group.file.default, builder.lines, lines)
+
+
+def _needed(document: Mapping[str, Any], awaited: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the documents of a group's settings, then those of its members, each once."""
+    named: dict[str, None] = dict.fromkeys(document["settings"].get("documents", ()))
+    for node in document["plan"]["nodes"]:
+        named |= dict.fromkeys(awaited.get(node.get("capability_id", ""), ()))
+    return list(named)
 
 
 def _document(file: GroupFile, name: str, plan: Mapping[str, Any]) -> dict[str, Any]:

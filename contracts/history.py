@@ -6,6 +6,7 @@ the run (``store/history.py``).
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ MOST_ERROR: Final = 300
 MOST_WORDS: Final = 60
 """Different words by which an execution is found; a word counts with its first :data:`MOST_LETTERS`."""
 MOST_LETTERS: Final = 40
+_WORD: Final = re.compile(r"[^\W_]+")
 
 Way = Literal["planned", "custom", "definition", "template", "chat"]
 """Who said what to run: the planner, a plan in the envelope, a stored flow, a template, a conversation."""
@@ -120,13 +122,12 @@ def words_of(*texts: str | None) -> str:
     """Return the different words of some texts in lower case, one space between them: what a search looks at."""
     found: dict[str, None] = {}
     for text in texts:
-        for word in _letters(text or "").split():
+        for word in _WORD.findall(_folded(text)) if text else ():
             found[word[:MOST_LETTERS]] = None
             if len(found) >= MOST_WORDS:
                 return " ".join(found)
     return " ".join(found)
 
 
-def _letters(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(each if each.isalnum() else " " for each in folded)
+def _folded(text: str) -> str:
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()

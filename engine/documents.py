@@ -72,7 +72,8 @@ def shown(state: RunState) -> list[Any]:
 
 def gone(state: RunState) -> list[str]:
     """Return the documents that the run holds on to and that were deleted since."""
-    return sorted(each for each in state.ledger.documents if each not in state.documents)
+    held = state.ledger.documents
+    return sorted(each for each in held if each not in state.documents) if held else []
 
 
 def bound(state: RunState, pointer: str) -> Any:

@@ -281,3 +281,27 @@ async def test_run_finds_the_flows_of_the_folder(database_url: str, tmp_path: Pa
             assert (answer.status_code, answer.json()["result"]) == (200, "HELLO"), answer.text
         missing = await service.client.post("/run", json={"flow": "whisper", "input": {"text": "hello"}})
         assert (missing.status_code, missing.json()["code"]) == (404, "flow_not_found")
+
+
+async def test_a_group_waits_for_what_its_agents_wait_for(database_url: str, tmp_path: Path, script: Script) -> None:
+    """R1, R2: nothing is executed before the documents are there; then the group goes on by itself and reads them."""
+    files = {
+        "writer.md": WRITER.replace("id: writer", "id: writer\nwait_for: [brief, terms]"),
+        "flows/write.yaml": f"description: Writes\n{TEXT}sequence: [writer]\n",
+    }
+    script.will(says("A line."))
+    folder = str(lay(tmp_path, files))
+    async with serving(database_url, agents_dir=folder, **script.settings) as service:
+        body = {"flow": "write", "input": {"text": "x"}, "story_id": "spring"}
+        answer = await service.client.post("/run", json=body)
+        assert (answer.status_code, answer.json()["pending_docs"]) == (200, ["brief", "terms"]), answer.text
+        assert script.told() == []
+        for name in ("terms", "brief"):
+            put = await service.client.put(
+                f"/api/v1/stories/spring/documents/{name}", content=f"The {name}.",
+                headers={"Content-Type": "text/plain"},
+            )  # fmt: skip
+            assert put.status_code == 201
+        frames = await service.follow(answer.json()["run_id"])
+        assert outcome(frames) == "A line."
+        assert "The brief." in str(script.told())

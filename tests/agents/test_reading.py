@@ -216,7 +216,6 @@ def test_what_an_agent_names_must_be_there(tmp_path: Path) -> None:
         "tool.md": ("tools:\n- http.get\n- no.such", "unknown_tool", 5),
         "tools.md": ("tools: [http.get]", "unsupported", 3),
         "memory.md": ("memory_scope: isolated", "unsupported", 3),
-        "wait.md": ("description: y\nwait_for: [brief]", "unsupported", 4),
     }
     lay(tmp_path, {name: head.format(front) for name, (front, _, _) in cases.items()})
     assert {name: fault_of(tmp_path, name) for name in cases} == {
