@@ -50,7 +50,7 @@ async def test_with_missing_documents_nothing_is_executed_until_they_come(servic
 
 
 async def test_another_storys_document_does_not_release_it(service: Service) -> None:
-    """R4: would be the fault that one story's document satisfies another's wait, or another story's need."""
+    """R4 (trap): would be the fault that one story's document satisfies another's wait, or another story's need."""
     await flow_of(service, "terms", name="default")
     await stored(service, "autumn", "terms")
     waiting = (await run(service, story_id="spring")).json()

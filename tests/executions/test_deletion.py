@@ -43,7 +43,7 @@ async def listed(service: Service, principal: Principal) -> dict[str, dict[str, 
 
 
 async def test_none_of_a_thousand_executions_is_lost(service: Service) -> None:
-    """T5: ended, running and waiting ones; all listable with the flow's name, none by another tenant."""
+    """T5 (trap): ended, running and waiting ones; all listable with the flow's name, none by another tenant."""
     quick, asking = await published(service), await published(service, document(name="Asks", plan=ASKING))
     runs = await started(service, quick, MANY - RUNNING)
     waiting = await started(service, asking, RUNNING)

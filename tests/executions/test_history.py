@@ -65,7 +65,7 @@ async def everything(service: Service, **query: Any) -> list[dict[str, Any]]:
 
 
 async def test_every_way_in_leaves_one_execution(service: Service) -> None:
-    """T1: planned, custom and stored, streamed or not, failed before the first node or not: one entry each."""
+    """T1 (trap): planned, custom and stored, streamed or not, ended before the first node or not: one entry each."""
     flow_id = await published(service)
     planned = envelope(objective="Nobody can do this", output_contract={"mode": "facets", "facets": ["spine_nowhere"]})
     refused = await service.client.post("/api/v1/runs", json=planned)
@@ -152,7 +152,7 @@ async def test_a_detail_shows_parameters_and_attempts(service: Service) -> None:
 
 
 async def test_an_execution_past_its_flows_deadline_is_failed(service: Service) -> None:
-    """T4: the flow's setting, enforced by the engine whoever looks; the terminal state never changes."""
+    """T4: the flow's setting, enforced by the engine whoever looks; the terminal state never changes (the trap)."""
     slow = plan(
         {"node_id": "a", "kind": "delay", "seconds": 0.05},
         {"node_id": "b", "kind": "call", "capability_id": "spine.held", "inputs": {"value": {"value": "T4"}}},
@@ -167,7 +167,7 @@ async def test_an_execution_past_its_flows_deadline_is_failed(service: Service) 
 
 
 async def test_deleting_a_flow_keeps_its_executions(service: Service) -> None:
-    """T5: flow_id null, flow_name kept, running ones too, also those that end later; nobody else reads them."""
+    """T5 (trap): flow_id null, flow_name kept, running ones too, also those that end later; nobody else reads them."""
     flow_id = await published(service, document(plan=ASKING))
     running = await started(service, flow_id, {"x": "later"})
     (prompt,) = await service.asked(running)
