@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from capabilities.pocketflow import PocketFlowCapability
 from tests.spine.running import Service
 from tests.spine.sse import Frame
 
@@ -105,6 +106,6 @@ async def run_flow(service: Service, flow_id: str, **body: Any) -> list[Frame]:
 def module_of(service: Service, capability_id: str) -> dict[str, Any]:
     """The globals of the file that a PocketFlow agent was read from."""
     found = service.flex.registry.find(capability_id)
-    assert found is not None
-    globals_: dict[str, Any] = found._root.start_node.exec.__func__.__globals__  # type: ignore[attr-defined]
+    assert isinstance(found, PocketFlowCapability)
+    globals_: dict[str, Any] = found._root.start_node.exec.__func__.__globals__
     return globals_

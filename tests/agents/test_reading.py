@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capabilities.agent_files import look
-from capabilities.agent_folder import AgentFolder
+from capabilities.agent_folder import WORKS, AgentFolder
 from capabilities.agent_groups import read_group
 from capabilities.located_yaml import YamlFault, read_yaml
 from capabilities.markdown_agent import MarkdownFile, read_markdown
@@ -15,9 +15,9 @@ from contracts.agents import AgentFault, AgentRecord
 from tests.agents.folders import ECHO, FAILING, WRITER, lay
 
 
-def opened(folder: Path, **more: object) -> dict[str, AgentRecord]:
+def opened(folder: Path, works: frozenset[str] = WORKS) -> dict[str, AgentRecord]:
     """Read a folder; records by file. Groups are taken as they are built."""
-    read = AgentFolder(folder, World(), Registry(), **more)  # type: ignore[arg-type]  # the tests' own words
+    read = AgentFolder(folder, World(), Registry(), works=works)
     read.read()
     read.judge(read.settle(), lambda _: None)
     return {record.source: record for record in read.records()}

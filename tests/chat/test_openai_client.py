@@ -106,8 +106,10 @@ async def test_a_stored_flow_is_a_model(client: openai.AsyncOpenAI, service: Ser
         "node_id": "desk", "kind": "chat", "instructions": "You are the desk.", "tools": ["spine.greet"],
         "inputs": {"messages": {"from": "/inputs/messages"}},
     }  # fmt: skip
-    wrap = {"node_id": "loud", "kind": "transform", "expression": "$uppercase(text)"}
-    wrap["inputs"] = {"text": {"node_id": "desk", "pointer": "/text"}}  # type: ignore[assignment]  # a node is JSON
+    wrap = {
+        "node_id": "loud", "kind": "transform", "expression": "$uppercase(text)",
+        "inputs": {"text": {"node_id": "desk", "pointer": "/text"}},
+    }  # fmt: skip
     inputs = {"type": "object", "required": ["messages"], "properties": {"messages": {"type": "array"}}}
     flow_id = await published(service, document(name="Desk", inputs=inputs, plan=plan(node, wrap)))
     await published(service)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from capabilities.authoring import FunctionCapability
 from tests.spine import running as spine
 from tests.spine.running import Service, envelope, plan
 
@@ -24,8 +25,8 @@ def remembering(url: str, **more: Any) -> AbstractAsyncContextManager[Service]:
 def abilities(service: Service) -> ModuleType:
     """The module that this service loaded."""
     registered = service.flex.registry.find("memory.keep")
-    assert registered is not None
-    return sys.modules[registered.function.__module__]  # type: ignore[attr-defined]  # a FunctionCapability
+    assert isinstance(registered, FunctionCapability)
+    return sys.modules[registered.function.__module__]
 
 
 def node(node_id: str, capability: str, value: Any, **more: Any) -> dict[str, Any]:
