@@ -70,6 +70,12 @@ class CapabilitySpec:
     tokens: int = 0
     literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
     """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
+    needed: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """the parameters without which a call is impossible"""
+
+    def __post_init__(self) -> None:
+        """Work out once what every attempt asks."""
+        object.__setattr__(self, "needed", tuple(name for name, param in self.consumes.items() if param.required))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=64)
 def rfc3339(milliseconds: int) -> str:
-    """Return ``2026-01-05T09:00:00.120Z`` for ms since the epoch."""
+    """Return ``2026-01-05T09:00:00.120Z`` for ms since the epoch; frames of one moment share the text."""
     seconds, rest = divmod(milliseconds, 1_000)
     return f"{_second(seconds)}.{rest:03d}Z"
 

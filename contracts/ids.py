@@ -17,6 +17,7 @@ AUDIT: Final = "aud"
 NOTIFICATION: Final = "ntf"
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _NODE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}(\[[0-9]{1,6}\])*")
 _HEADER: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -25,7 +26,7 @@ _HEADER: Final = re.compile(r"[\x21-\x7e]{1,200}")
 def ulid(milliseconds: int, randomness: int) -> str:
     """Return 26 characters: 48 bits of time, 80 of randomness, big end first."""
     value = (milliseconds & ((1 << 48) - 1)) << 80 | (randomness & ((1 << 80) - 1))
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_token(text: str) -> bool:

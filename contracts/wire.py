@@ -41,7 +41,7 @@ class Wire(BaseModel):
         if not isinstance(data, Mapping):
             return data
         spellings = _spellings(cls)
-        if not any(key in spellings for key in data):
+        if spellings.keys().isdisjoint(data):
             return data
         folded: dict[str, Any] = {}
         for key, value in data.items():
@@ -97,15 +97,21 @@ def has_nul(value: Any) -> bool:
 
 def deep_place(value: Any) -> str | None:
     """Return the pointer of a value below ``MAX_DEPTH`` levels, None when nothing is nested so deeply."""
-    wrapped = value
-    for _ in range(_ENCODER_DEPTH - MAX_DEPTH):
-        wrapped = [wrapped]
     try:
-        # Encoding finds out at the speed of C; only a refusal looks for the place.
-        orjson.dumps(wrapped)
+        # Encoding finds out at the speed of C: only what could be too deep is wrapped, only a refusal looks further.
+        encoded = orjson.dumps(value)
+        if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
+            orjson.dumps(_wrapped(value))
     except TypeError:
         return _find_deep(value)
     return None
+
+
+def _wrapped(value: Any) -> Any:
+    """Return a value so deep inside of lists that the encoder refuses it if it has more levels than allowed."""
+    for _ in range(_ENCODER_DEPTH - MAX_DEPTH):
+        value = [value]
+    return value
 
 
 def _find_deep(value: Any) -> str | None:

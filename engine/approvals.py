@@ -24,7 +24,7 @@ CHANGED = "What would run now is not what was approved."
 
 def would_run(state: RunState, step: Step) -> dict[str, Any]:
     """Return a node's bound inputs as they are now; of a node that unfolds, what it unfolds from."""
-    fed, handled = step.kind.spec.fed, step.kind.spec.handles(step.own)
+    fed, handled = step.kind.spec.fed, step.handled
     if handled is not None:
         return {"error": state.error_of(handled)}
     if fed is None:

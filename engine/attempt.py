@@ -25,6 +25,7 @@ from engine import documents
 from engine.approvals import CHANGED, gate_of, would_run
 from engine.calls import results
 from engine.contract import RunContracts
+from engine.deadline import Deadline
 from engine.gates import gate_question
 from engine.kinds import BY_NAME as KINDS_BY_NAME
 from engine.kinds.base import Work
@@ -131,26 +132,21 @@ async def attempt(shared: Attempt) -> Report:
 async def _tried(shared: Attempt) -> Report:
     seconds = shared.node.step.timeout_seconds
     once = shared.node.step.once
-    deadline = asyncio.timeout(max(0.0, seconds - shared.late_seconds))
+    deadline = Deadline(max(0.0, seconds - shared.late_seconds))
     try:
-        async with deadline:
-            said: Report = await _NODE.run_async(shared)
-            return said
+        said: Report = await _NODE.run_async(shared)
     except (Exception, asyncio.CancelledError, SystemExit) as error:  # a capability may raise anything
-        if isinstance(error, asyncio.CancelledError) and _cancelling():
+        # A capability may also cancel something of its own; only somebody else's cancellation ends the attempt.
+        if deadline.close() and isinstance(error, asyncio.CancelledError):
             raise
-        if deadline.expired():
+        if deadline.expired:
             message = f"No answer within {seconds:g} seconds."
             return shared.report(Retry("capability_timeout", message, ambiguous=once))
         _log.warning("capability_raised", status="failed", exc_info=True)
         message = f"{type(error).__name__}: {error}"[:500]
         return shared.report(Retry("capability_error", message, ambiguous=once))
-
-
-def _cancelling() -> bool:
-    """Say whether somebody cancelled this attempt, rather than a capability something of its own."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    deadline.close()
+    return said
 
 
 class _AttemptNode(AsyncNode):  # type: ignore[misc]  # pocketflow ships no types
@@ -207,9 +203,7 @@ def prepare(shared: Attempt) -> Work | Report:
         capability = shared.directory.find(plan_node.capability_id or "", node.version or plan_node.capability_version)
         if capability is None:
             return _missing_capability(shared)
-        absent = [
-            name for name, param in capability.spec.consumes.items() if param.required and name not in shared.inputs
-        ]
+        absent = [name for name in capability.spec.needed if name not in shared.inputs]
         if lost := documents.gone(state):
             return shared.report(Fail("document_missing", f"Deleted since the run was accepted: {', '.join(lost)}."))
         if absent:
@@ -227,7 +221,7 @@ def prepare(shared: Attempt) -> Work | Report:
         own=node.step.own,
         bundle=_bundle(shared),
         context=_context(shared),
-        outputs=OutputsView(state).only(node.step.reads),
+        outputs={} if node.step.reads == () else OutputsView(state).only(node.step.reads),
         envelope_inputs=state.envelope.inputs,
         capability=capability,
         parked=node.parked,

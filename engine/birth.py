@@ -81,7 +81,7 @@ def conceive(order: Order, shell: Shell, worker: str | None, now_ms: int) -> New
     state = _state(order, shell, worker, now_ms)
     state.plan, state.plan_version = shell.compile(plan, order.envelope), plan.plan_version
     state.status = RunStatus.QUEUED if worker is None and not later else RunStatus.RUNNING
-    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
+    machine = _machine(order, state, shell)
     transition = Transition(now_ms, 0)
     transition.events.extend((event, None) for event in opening)
     state.seq = len(opening)
@@ -102,7 +102,7 @@ def _commissioned(order: Order, opening: list[Event], shell: Shell, worker: str 
     state = _state(order, shell, worker, now_ms)
     state.status = RunStatus.PLANNING if worker else RunStatus.QUEUED
     asked = open_question(state)
-    machine = Machine(state, shell.world(order.envelope), lambda graph: shell.compile(graph, order.envelope))
+    machine = _machine(order, state, shell)
     transition = Transition(now_ms, 0)
     transition.events.extend((event, None) for event in opening)
     transition.replan = asked if worker else None
@@ -113,6 +113,11 @@ def _commissioned(order: Order, opening: list[Event], shell: Shell, worker: str 
     newborn = Newborn(_birth(order, write, worker, now_ms), draft.frames, machine, transition)
     newborn.birth.run.start_at = state.start_at
     return newborn
+
+
+def _machine(order: Order, state: RunState, shell: Shell) -> Machine:
+    world = shell.world(order.envelope, order.contract)
+    return Machine(state, world, lambda graph: shell.compile(graph, order.envelope))
 
 
 def _state(order: Order, shell: Shell, worker: str | None, now_ms: int) -> RunState:

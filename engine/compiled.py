@@ -48,26 +48,31 @@ class Step:
     """what a gate guards: ``plan`` | ``before`` | ``after`` | ``output``"""
     reads: tuple[str, ...] | None = ()
     """nodes whose outputs the kind's own condition reads; None means any"""
+    node_id: str = field(init=False)
+    once: bool = field(init=False)
+    """whether an attempt does something that must not be repeated; a map itself only unfolds"""
+    first_is_enough: bool = field(init=False)
+    """whether it is a join that runs as soon as one way in was taken"""
+    recorded: bool = field(init=False)
+    """whether the ways taken must be recorded, because conditions could read differently later"""
+    handled: str | None = field(init=False)
+    """the node that this one stands in for when it has failed"""
+    completed_ways: tuple[tuple[Way, bool], ...] | None = field(init=False)
+    """its ways, and whether each is taken once it completed; None: its output or a condition decides"""
 
-    @property
-    def node_id(self) -> str:
-        """Return the node's id."""
-        return self.node.node_id
-
-    @property
-    def once(self) -> bool:
-        """Say whether an attempt does something that must not be repeated; a map itself only unfolds."""
-        return self.node.effects == "once" and not self.kind.pure
-
-    @property
-    def first_is_enough(self) -> bool:
-        """Say whether it is a join that runs as soon as one way in was taken."""
-        return self.kind.spec.name == "join" and self.own.wait == "any"
-
-    @property
-    def recorded(self) -> bool:
-        """Say whether the ways taken must be recorded, because conditions could read differently later."""
-        return any(way.condition is not None for way in self.ways)
+    def __post_init__(self) -> None:
+        """Work out once per plan what every run asks of every node."""
+        recorded = any(way.condition is not None for way in self.ways)
+        decided = recorded or any(way.side is not None for way in self.ways)
+        for name, value in (
+            ("node_id", self.node.node_id),
+            ("once", self.node.effects == "once" and not self.kind.pure),
+            ("first_is_enough", self.kind.spec.name == "join" and self.own.wait == "any"),
+            ("recorded", recorded),
+            ("handled", self.kind.spec.handles(self.own)),
+            ("completed_ways", None if decided else tuple((way, not way.on_error) for way in self.ways)),
+        ):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def _handlers(steps: dict[str, Step]) -> dict[str, str]:
     """Return target → handler, and make the way from the one to the other one that a failure takes."""
     found = {}
     for step in list(steps.values()):
-        target = step.kind.spec.handles(step.own)
+        target = step.handled
         if target is not None:
             found[target] = step.node_id
             start = steps[target]

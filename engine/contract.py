@@ -39,6 +39,12 @@ class NodeContract:
 
     own: tuple[CompiledSchema, ...] = ()
     parts: tuple[Part, ...] = ()
+    shown: Any = field(init=False)
+    """one JSON Schema for people and models: what the output must be"""
+
+    def __post_init__(self) -> None:
+        """Make once what every attempt's bundle shows."""
+        object.__setattr__(self, "shown", self._shown())
 
     def findings(self, output: Any) -> list[dict[str, Any]]:
         """Return every failing place as wire findings; empty when the output fits. The hot path only asks yes or no."""
@@ -50,7 +56,7 @@ class NodeContract:
             return _distinct(found)
         for part in self.parts:
             found.extend(self._part(part, output))
-        return _distinct(found)
+        return _distinct(found) if found else found
 
     def _part(self, part: Part, output: Any) -> list[dict[str, Any]]:
         try:
@@ -63,9 +69,7 @@ class NodeContract:
         at = part.binding.pointer
         return [{**item, "pointer": at + item["pointer"]} for item in as_wire(part.schema, shown)]
 
-    @property
-    def shown(self) -> Any:
-        """Return one JSON Schema for people and models: what the output must be."""
+    def _shown(self) -> Any:
         schemas = [schema.schema for schema in self.own if schema.schema not in ({}, True)]
         schemas += [
             part.schema.schema
@@ -121,7 +125,7 @@ class RunContracts:
                 own.append(compile_schema(self.facets[output.facet]))
             if output.schema_ is not None:
                 own.append(compile_schema(output.schema_))
-        handled = step.kind.spec.handles(step.own)
+        handled = step.handled
         if handled is not None and step.node_id in plan.steps:
             target = self._build(plan.steps[handled], plan)
             return NodeContract((*own, *target.own), (*self._parts(step.node_id, plan), *target.parts))

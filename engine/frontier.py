@@ -49,13 +49,13 @@ def proceed(turn: Turn, node: NodeState) -> None:
             line.extend(_arrive(turn, way, taken=taken, upstream=current))
 
 
-def _ways_taken(turn: Turn, node: NodeState) -> list[tuple[Way, bool]] | None:
+def _ways_taken(turn: Turn, node: NodeState) -> Sequence[tuple[Way, bool]] | None:
     """Decide every way out; None when a condition failed and ended the run."""
     if node.status is not NodeStatus.COMPLETED:
         failed = node.status is NodeStatus.FAILED
         return [(way, failed and way.on_error) for way in node.step.ways]
-    if not node.step.recorded and all(way.side is None for way in node.step.ways):
-        return [(way, not way.on_error) for way in node.step.ways]
+    if node.step.completed_ways is not None:
+        return node.step.completed_ways
     side = node.output["taken"] if node.step.kind.spec.name == "branch" else None
     decided: list[tuple[Way, bool]] = []
     for way in node.step.ways:

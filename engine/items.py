@@ -31,7 +31,7 @@ def is_loop(node: NodeState) -> bool:
 
 def is_handler(step: Step) -> bool:
     """Say whether a node stands in for one that failed."""
-    return step.kind.spec.handles(step.own) is not None
+    return step.handled is not None
 
 
 def item_step(turn: Turn, outer: NodeState, index: int) -> Step:

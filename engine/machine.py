@@ -10,6 +10,7 @@ from contracts.clock import rfc3339_or_none
 from contracts.events import Log, RunWaiting
 from contracts.lifecycle import NodeStatus, RunStatus, move_run
 from contracts.outcome import (
+    NO_USAGE,
     Await,
     Choose,
     Done,
@@ -160,10 +161,14 @@ class Machine:
 
     def _apply(self, turn: Turn, node: NodeState, report: Report) -> None:
         outcome = report.outcome
-        if isinstance(outcome, (Done, Retry, Pause, Fail, Invoke)):
+        if isinstance(outcome, (Done, Retry, Pause, Fail, Invoke)) and outcome.usage is not NO_USAGE:
             turn.state.ledger.spend(outcome.usage)
             node.spend(outcome.usage)
-        if not isinstance(outcome, (Done, Choose)) and first_of.is_superseded(turn.state, node):
+        if isinstance(outcome, (Done, Choose)):
+            turn.state.running.discard(node.node_id)
+            self._done(turn, node, outcome, report)
+            return
+        if first_of.is_superseded(turn.state, node):
             self._pass_over(turn, node)
             return
         if isinstance(outcome, (Retry, Fail)):
@@ -171,8 +176,6 @@ class Machine:
             return
         turn.state.running.discard(node.node_id)
         match outcome:
-            case Done() | Choose():
-                self._done(turn, node, outcome, report)
             case Expand():
                 frontier.expand(turn, node, list(outcome.items))
             case Skip():
@@ -184,13 +187,19 @@ class Machine:
                 self._wait_for(turn, node, outcome)
 
     def _done(self, turn: Turn, node: NodeState, outcome: Done | Choose, report: Report) -> None:
-        if isinstance(outcome, Done) and calls.is_call(turn.state, node) and calls.asks_after(turn, node, outcome):
+        if node.parent is not None and self._asks_after(turn, node, outcome):
             if report.memory:
                 node.parked = {"memory": [write.as_json() for write in report.memory]}
             return
-        turn.out.memory.extend(report.memory)
+        if report.memory:
+            turn.out.memory.extend(report.memory)
         turn.complete(node, outcome.output, report.output_json)
         frontier.node_ended(turn, node)
+
+    @staticmethod
+    def _asks_after(turn: Turn, node: NodeState, outcome: Done | Choose) -> bool:
+        """Say whether people are asked about what a chat's call put out."""
+        return isinstance(outcome, Done) and calls.is_call(turn.state, node) and calls.asks_after(turn, node, outcome)
 
     def _wait_for(self, turn: Turn, node: NodeState, outcome: Outcome) -> None:
         """Let a node wait for a time, for the world outside, or for nodes and runs of its own."""

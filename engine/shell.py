@@ -13,7 +13,7 @@ from contracts.envelope import TaskEnvelope
 from contracts.memory import MemoryLimits
 from contracts.plan import PlanGraph
 from contracts.ports import Clock, CrashPoints, Ids, Nudge, Planned, Planner, Random, Unplannable
-from contracts.schema import compile_schema
+from contracts.schema import CompiledSchema, compile_schema
 from engine.addresses import Addresses
 from engine.compiled import CompiledPlan, compile_plan
 from engine.contract import RunContracts
@@ -61,10 +61,10 @@ class Shell:
             self._facets = (catalogue, {facet.name: facet.schema for facet in catalogue.facets})
         return self._facets[1]
 
-    def world(self, envelope: TaskEnvelope) -> World:
-        """Return what a run's machine is handed."""
+    def world(self, envelope: TaskEnvelope, contract: CompiledSchema | None = None) -> World:
+        """Return what a run's machine is handed; ``contract`` is the caller's schema, if it is compiled already."""
         facets = self.facets()
-        caller = compile_schema(answer_schema(envelope.contract, facets))
+        caller = contract or compile_schema(answer_schema(envelope.contract, facets))
         return World(self.ids, self.random, RunContracts(caller, facets), BY_NAME, notifies=self.notifies)
 
     def compile(self, plan: PlanGraph, envelope: TaskEnvelope) -> CompiledPlan:

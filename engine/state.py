@@ -48,6 +48,8 @@ class NodeState:
     """A node that left ``pending``. ``generation`` rises on deliberate re-execution, never after a crash."""
 
     step: Step
+    node_id: str = field(init=False)
+    """The node's id, as its step has it: read several times in every transition."""
     status: NodeStatus = NodeStatus.PENDING
     attempt: int = 0
     generation: int = 0
@@ -116,10 +118,9 @@ class NodeState:
             before = self.spent or {"tokens": 0, "cost": 0.0}
             self.spent = {"tokens": before["tokens"] + usage.tokens, "cost": before["cost"] + usage.cost}
 
-    @property
-    def node_id(self) -> str:
-        """Return the node's id."""
-        return self.step.node.node_id
+    def __post_init__(self) -> None:
+        """Take over the step's id."""
+        self.node_id = self.step.node.node_id
 
     @property
     def ended(self) -> bool:

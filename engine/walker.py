@@ -28,7 +28,7 @@ from engine.record import Draft, write_of
 from engine.remembering import Notebook, conflicting, meets, scopes_of
 from engine.shell import Shell
 from engine.signals import AttemptEnded, Begin, Drain, ReplanAsked, Replanned, Report, Signal, Tick
-from engine.state import NodeState, RunState
+from engine.state import NodeState
 from engine.turn import Transition
 from engine.waiting import next_wake
 from store.journal import Fenced, WriteRefused
@@ -37,8 +37,8 @@ from store.memory_sheet import MemoryRefused
 from store.rows import Written
 
 _log = structlog.get_logger("flex.engine")
-LINGER_SECONDS = 0.005
-"""How long a transition that nobody waits for may wait for more of its run."""
+LINGER_SECONDS = 0.016
+"""How long a transition that nobody waits for may wait for more of its run: one picture of a screen of 60 Hz."""
 
 
 _Start = tuple[str, int, int]
@@ -57,9 +57,9 @@ class Walker:
     """Holds one run while this process owns its lease."""
 
     __slots__ = (
-        "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_mail", "_on_gone", "_pending",
+        "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_loop", "_mail", "_on_gone", "_pending",
         "_question", "_releasing", "_saving", "_scopes", "_tasks", "_then", "_timer", "_timer_at",
-        "draining", "holding", "leftover", "machine", "shell",
+        "draining", "holding", "leftover", "machine", "shell", "state",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, shell: Shell, on_gone: Callable[[Walker, str], None]) -> None:
@@ -67,8 +67,9 @@ class Walker:
 
         ``why``: ``ended`` | ``released`` | ``fenced`` | ``broken`` | ``refused`` (then there is a ``leftover``).
         """
-        self.machine, self.shell = machine, shell
+        self.machine, self.state, self.shell = machine, machine.state, shell
         self.draining = self.holding = self._breaking = False
+        self._loop = asyncio.get_running_loop()
         self._on_gone = on_gone
         self._gone = False
         self._tasks: dict[str, asyncio.Task[Report]] = {}
@@ -86,11 +87,6 @@ class Walker:
         self._scopes = scopes_of(machine.state.envelope.context.memory)
         self._saving: list[Draft] = []
         self.leftover: Leftover | None = None
-
-    @property
-    def state(self) -> RunState:
-        """Return the run's state; only this walker changes it."""
-        return self.machine.state
 
     @property
     def gone(self) -> bool:
@@ -181,7 +177,7 @@ class Walker:
         if release or self._releasing or not ahead or self._then.later or self._then.replan is not None:
             self._flush(release=release)
         elif self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._flush)
+            self._linger = self._loop.call_later(LINGER_SECONDS, self._flush)
         if ahead and not self._gone and not self.holding and self.shell.lease_holds():
             for node_id in ahead:
                 self._launch(node_id)
@@ -251,8 +247,9 @@ class Walker:
             self.shell.crash.reach("journal.after_frames")
         if draft.answered:
             self.shell.outcomes.tell(self.state.run_id, draft.answered)
-        for run_id in draft.addressed():
-            self.shell.nudge.run(run_id, None)
+        if draft.spawned or draft.mail:
+            for run_id in draft.addressed():
+                self.shell.nudge.run(run_id, None)
         self._deltas.let_go(then.ahead)
         self._after(future.result(), then)
 
@@ -320,7 +317,7 @@ class Walker:
             notebook=self._notebook(node),
             model=self.shell.drafting.model,
         )
-        task = asyncio.get_running_loop().create_task(attempt(shared))
+        task = self._loop.create_task(attempt(shared))
         self._tasks[node_id] = task
         self._called.add(node_id)
         task.add_done_callback(partial(self._attempt_ended, node_id, node.attempt, node.generation))
@@ -380,7 +377,7 @@ class Walker:
             self.signal(Drain(frozenset(self._called)))
         if self._gone or self.holding or not self.shell.lease_holds():
             return
-        task = asyncio.get_running_loop().create_task(self.shell.drafting.answer(self.state, asked))
+        task = self._loop.create_task(self.shell.drafting.answer(self.state, asked))
         self._question = task
         task.add_done_callback(self._model_answered)
 
@@ -414,7 +411,7 @@ class Walker:
             return
         delay = max(0, at - self.shell.clock.now_ms()) / 1_000
         self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+        self._timer = self._loop.call_later(delay, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

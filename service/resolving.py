@@ -135,7 +135,7 @@ async def expand(
 async def _with_subflows(database: Database, tenant: str, body: Any, workflow: Any) -> Any:
     """Return a body whose plan, if it brings one, holds the plans of the stored flows that it runs."""
     plan = workflow.get("plan") if isinstance(workflow, dict) else None
-    if not isinstance(plan, dict) or not any(_names_flow(node) for node in _nodes(plan)):
+    if not isinstance(plan, dict) or not any(map(_names_flow, _nodes(plan))):
         return body
     whole, missing = await expand(database, tenant, plan, "/workflow/plan")
     if missing:
@@ -149,9 +149,8 @@ def _nodes(plan: Mapping[str, Any]) -> list[Any]:
 
 
 def _names_flow(node: Any) -> bool:
-    if not isinstance(node, dict):
-        return False
-    return (node.get("kind") == "subflow" and isinstance(node.get("flow_id"), str)) or _names_tool(node)
+    kind = node.get("kind") if isinstance(node, dict) else None
+    return (kind == "subflow" and isinstance(node.get("flow_id"), str)) or (kind == "chat" and _names_tool(node))
 
 
 def _names_tool(node: Any) -> bool:

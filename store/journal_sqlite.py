@@ -162,8 +162,9 @@ class Batch:
             if id(entry) in self._outcome.passed:
                 self._mail(entry)
         for entry in entries:
-            if entry.terminal and id(entry) in self._outcome.passed:
-                self._run(dialect.LITE_LATE, (entry.run_id,))
+            if entry.terminal and (written := self._outcome.passed.get(id(entry))) is not None:
+                if written[1]:  # somebody left it a signal
+                    self._run(dialect.LITE_LATE, (entry.run_id,))
                 self._run(dialect.LITE_WITHDRAW_ALL, (self._now, entry.run_id))
         return self._outcome
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from contracts.answers import prompt_problem
 from contracts.capability import Ask, CapabilityError, Result
@@ -10,6 +10,9 @@ from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry,
 from contracts.plan import KindSpec
 from contracts.wire import Wire
 from engine.kinds.base import Work
+
+_PLAIN: Final = (dict, list, str, int, float)
+"""What most capabilities return: a JSON value, the output as it stands."""
 
 
 class NoFields(Wire):
@@ -49,6 +52,8 @@ def as_outcome(said: Any) -> Outcome:
 
     Only a map unfolds and only a branch chooses a way; from a capability those two are a mistake.
     """
+    if said is None or isinstance(said, _PLAIN):
+        return Done(said)
     if isinstance(said, (Expand, Choose)):
         return Fail("outcome_not_allowed", f"A capability cannot answer with {type(said).__name__}.")
     if isinstance(said, Ask):
