@@ -218,7 +218,8 @@ def handlers_of(draft: Draft) -> dict[str, str]:
 
 def expected_inside(unit: Unit) -> Estimate:
     """Return what the plan inside a node will take, as it was estimated when that was checked."""
-    inside = None if unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
+    told = unit.spec is not None  # what it takes is the capability's to say, and counted there
+    inside = None if told or unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
     given = inside.get("estimate") if isinstance(inside, Mapping) else None
     return _NOTHING if given is None else Estimate.model_validate(given)
 

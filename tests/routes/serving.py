@@ -182,7 +182,7 @@ class TestPlanner:
         return Unplannable((Finding(layer="capability", code="missing_facet", message="Nothing makes it."),))
 
     def check(
-        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None, tenant: str = ""
     ) -> Planned | Unplannable:
         return self.plan(envelope)
 
