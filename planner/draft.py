@@ -28,6 +28,7 @@ from contracts.plan import (
 )
 from contracts.wire import Wire, read_model
 from planner.gates import GatePlace, place_of
+from planner.held import held_flows
 from planner.index import CatalogueIndex
 from planner.schemas import Schema, part
 from planner.sources import Available, available
@@ -92,6 +93,11 @@ class Scene:
         """Return the gates of the present plan: policy, place and target → node."""
         nodes = [] if self.present is None else self.present.nodes
         return {place_of(node): node.node_id for node in nodes if "guards" in node.own}
+
+    @cached_property
+    def held(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the fields of the nodes that run stored flows in the present plan, by capability."""
+        return held_flows(self.present, self.index)
 
     @cached_property
     def forbidden(self) -> frozenset[str]:

@@ -82,13 +82,14 @@ def as_node(offer: FlowOffer) -> Mapping[str, Any]:
     return node
 
 
-def as_subflow(node: Mapping[str, Any], index: CatalogueIndex) -> dict[str, Any]:
+def as_subflow(node: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     """Return a node's JSON that names a flow's capability as the subflow that it is; any other as it stands."""
-    own = index.flows.get(node.get("capability_id") or "")
-    if own is None:
+    name = node.get("capability_id")
+    own = scene.index.flows.get(name) if isinstance(name, str) else None
+    if own is None or not isinstance(name, str):
         return dict(node)
     kept = {name: value for name, value in node.items() if name not in ("plan", "objective", "flow_id", "version")}
-    return {**kept, "kind": SUBFLOW, **own}
+    return {**kept, "kind": SUBFLOW, **own, **scene.held.get(name, {})}
 
 
 # --- one flow --------------------------------------------------------------------------------------------------------

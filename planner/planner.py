@@ -43,7 +43,7 @@ class SearchPlanner:
         self._kinds = kinds
         self._limits = limits or PlanLimits()
         self._shelf: FlowShelf = shelf or NoOffers()
-        self._seen: dict[str, Sequence[FlowOffer]] = {}
+        self._epochs: dict[str, tuple[Sequence[FlowOffer], int]] = {}
         self._tenants: OrderedDict[str, tuple[Sequence[FlowOffer], CatalogueIndex]] = OrderedDict()
         self._index: CatalogueIndex | None = None
         self._answers: OrderedDict[Hashable, Planned | Unplannable] = OrderedDict()
@@ -94,9 +94,6 @@ class SearchPlanner:
         if not offers:
             return base
         known = self._tenants.get(tenant)
-        if self._seen.get(tenant) is not offers:
-            self._seen[tenant] = offers
-            self._answers.clear()
         if known is None or known[0] is not offers:
             known = self._tenants[tenant] = offers, with_offers(base, offers, self._kinds, self._limits)
             if len(self._tenants) > CACHED_TENANTS:
@@ -108,8 +105,16 @@ class SearchPlanner:
         return declared(self._indexed(), self._shelf.of(tenant), offer, self._kinds, self._limits)
 
     def _whose(self, tenant: str) -> str:
-        """Return the tenant that an answer depends on; nobody when its flows offer nothing."""
-        return tenant if self.index(tenant) is not self._index else ""
+        """Return what an answer depends on of a tenant: which offers of its flows; nothing when there are none."""
+        self._indexed()
+        offers = self._shelf.of(tenant) if tenant else ()
+        if not offers:
+            return ""
+        known, epoch = self._epochs.get(tenant, ((), 0))
+        if known is not offers:
+            epoch += 1
+            self._epochs[tenant] = offers, epoch
+        return f"{epoch} {tenant}"
 
     def _indexed(self) -> CatalogueIndex:
         """Return the index of the present catalogue; a new catalogue forgets every answer."""

@@ -118,7 +118,7 @@ def _own_node(node: Any, scene: Scene) -> Any:
         return node
     ours = NOT_ITS_OWN if node.get("capability_id") is not None else NOT_ITS_OWN - {"timeout_seconds"}
     kept = {name: value for name, value in node.items() if name not in ours and value is not None}
-    kept = as_subflow(kept, scene.index)
+    kept = as_subflow(kept, scene)
     reasons = kept.pop("rationale", [])
     reasons = [reasons] if isinstance(reasons, str) else reasons
     if isinstance(reasons, list):

@@ -102,12 +102,9 @@ def made_by(build: Build, key: Key, maker: Maker) -> Binding:
 
 def _called(build: Build, maker: Maker) -> dict[str, Any]:
     """Return what a node calls; of a stored flow the plan as well."""
-    return {
-        **build.scene.index.flows.get(maker.spec.capability_id, {}),
-        "capability_id": maker.spec.capability_id,
-        "capability_version": maker.spec.version,
-        "effects": maker.spec.effects,
-    }
+    name = maker.spec.capability_id
+    called = {"capability_id": name, "capability_version": maker.spec.version, "effects": maker.spec.effects}
+    return {**called, **build.scene.index.flows.get(name, {}), **build.scene.held.get(name, {})}
 
 
 def _call(build: Build, maker: Maker) -> None:

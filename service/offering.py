@@ -20,6 +20,8 @@ from service.resolving import expand
 from store import flow_offers as stored
 from store.connect import Database
 
+MAX_OFFERS: Final = 100
+"""Flows of a tenant that may be capabilities: each is judged anew, on the event loop, when one of them changes."""
 UNNAMED: Final = "~"
 """Stands for the id of a flow that has none yet: it comes after every other."""
 
@@ -82,6 +84,12 @@ class Offering:
             return []
         await self.look()
         offer = FlowOffer(flow_id or UNNAMED, 1, {**document, "plan": plan})
+        others = [each for each in self._shelf.of(tenant) if each.flow_id != offer.flow_id]
+        if len(others) >= MAX_OFFERS:
+            message = f"{len(others):,} flows are capabilities already; {MAX_OFFERS:,} may be."
+            return [
+                Finding(layer="resource", code="too_many_flow_capabilities", message=message, pointer="/capability")
+            ]
         return self._planner.declared(tenant, offer)
 
     async def _refresh(self, tenant: str, count: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from contracts.access import Principal
+from service import offering
 from tests.flows.making import codes, document, made, publish, published, saved, tag
 from tests.spine.running import Service, call, plan, serving
 from tests.spine.sse import payload
@@ -210,6 +213,17 @@ async def test_a_flow_that_cannot_run_any_more_is_inactive(service: Service) -> 
         service, document(plan=plan({"node_id": "a", "kind": "call", "capability_id": f"flow.{first}"}))
     )
     assert "flow_not_called" in [each["code"] for each in called["validation"]["capability"]["errors"]]
+
+
+async def test_a_tenant_has_so_many_of_them(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W2: more would make every publication slow; what is there already can still be published again."""
+    monkeypatch.setattr(offering, "MAX_OFFERS", 1)
+    flow_id = await published(service, toast())
+    more = await made(service, toast())
+    (found,) = more["validation"]["resource"]["errors"]
+    assert (found["code"], found["pointer"]) == ("too_many_flow_capabilities", "/capability")
+    await saved(service, flow_id, 2, toast("Cheers,"))
+    assert (await publish(service, flow_id, 3)).status_code == 201
 
 
 async def test_usage_lists_subflows_tools_and_templates(service: Service) -> None:
