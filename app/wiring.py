@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -234,9 +234,10 @@ def _assemble(
     return Flex(doors, worker, health, feed, registry, registrations, signer, offering)
 
 
-def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
-    """Read a body as a submission would."""
-    return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
+def _would_admit(shell: Shell, offering: Offering) -> Callable[[Any, str], TaskEnvelope]:
+    """Return what reads a tenant's body as a submission would."""
+    models = shell.drafting.model is not None
+    return lambda body, tenant: admit(body, shell.directory, models=models, own=offering.at_hand(tenant)).envelope
 
 
 def memory_limits(settings: Settings) -> MemoryLimits:
@@ -319,7 +320,7 @@ def _doors(
         lineages=Lineages(shell),
         editing=editing,
         streams=streams,
-        plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting, offering),
+        plans=Plans(shell.planner, _would_admit(shell, offering), shell.drafting, offering),
         capabilities=Capabilities(shell.directory, offering),
         agents=agents,
         registrations=registrations,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from contracts.answer import FREEFORM_SCHEMA
 from contracts.capability import CapabilitySpec, Catalogue, Effects, Facet, Param
 from contracts.envelope import read_envelope
 from contracts.errors import EnvelopeInvalid, FlowInvalid
@@ -68,6 +69,10 @@ def declared(
     base: CatalogueIndex, offers: Sequence[FlowOffer], offer: FlowOffer, kinds: KindTable, limits: PlanLimits
 ) -> list[Finding]:
     """Return what is wrong with a flow's declaration beside the tenant's other flows, by pointers into its document."""
+    try:
+        _declaration(offer)
+    except FlowInvalid as refused:  # a draft from when the key was anybody's
+        return [_finding(item.code, item.message, item.pointer, layer="structure") for item in refused.errors]
     others = [each for each in offers if each.flow_id != offer.flow_id]
     facets = _facets(base, sorted([*others, offer], key=lambda each: each.flow_id))
     return judged(_with_facets(base, facets), offer, kinds, limits)[1]
@@ -234,6 +239,8 @@ def _put_out(document: Mapping[str, Any], said: FlowCapability, name: str) -> An
     """Return the schema of what the flow puts out for one facet; True where its contract says nothing."""
     contract = document.get("output_contract")
     schema = contract.get("schema", True) if isinstance(contract, Mapping) else True
+    if isinstance(contract, Mapping) and contract.get("mode") == "freeform":
+        schema = FREEFORM_SCHEMA
     if unusable(schema) is not None:
         return True  # the check of the document says so
     if len(said.produces) == 1:

@@ -7,7 +7,7 @@ takes it. Every process learns of new tenants within a second, and before it say
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -76,6 +76,10 @@ class Offering:
         await self.look()
         return self._planner.index(tenant).catalogue
 
+    def at_hand(self, tenant: str) -> Callable[[], Catalogue] | None:
+        """Return what returns the tenant's catalogue as this process knows it; None: it is the service's."""
+        return (lambda: self._planner.index(tenant).catalogue) if self._shelf.of(tenant) else None
+
     async def findings(
         self, tenant: str, document: Mapping[str, Any], plan: Any, flow_id: str | None = None
     ) -> list[Finding]:
@@ -113,6 +117,10 @@ class NoOffering:
 
     async def ready(self, tenant: str) -> None:
         """There is nothing to see to."""
+
+    def at_hand(self, tenant: str) -> Callable[[], Catalogue] | None:
+        """It is the service's catalogue."""
+        return None
 
     async def look(self) -> None:
         """There is nothing to look at."""

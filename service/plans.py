@@ -12,8 +12,8 @@ from contracts.ports import Planned, Planner, Reconsider, Unplannable
 from engine.drafting import MODEL, Drafting, draft
 from service.offering import NO_OFFERING, NoOffering, Offering
 
-Read = Callable[[Any], TaskEnvelope]
-"""A JSON value → an envelope that would be accepted; raises the same refusals as accepting it does."""
+Read = Callable[[Any, str], TaskEnvelope]
+"""A JSON value and a tenant → an envelope that would be accepted; raises the same refusals as accepting it does."""
 
 
 class Plans:
@@ -37,8 +37,8 @@ class Plans:
         at most ``timeouts.run_seconds``; what that costs is nobody's budget. Raises :class:`EnvelopeInvalid`,
         :class:`Unsupported`.
         """
-        envelope = self._read(body)
         await self._offering.ready(principal.tenant)
+        envelope = self._read(body, principal.tenant)
         answer = await self._answer(envelope, principal.tenant)
         if isinstance(answer, Unplannable) and await self._offering.news_for(principal.tenant):
             answer = await self._answer(envelope, principal.tenant)

@@ -72,7 +72,10 @@ class Runs:
             if known is not None:
                 return known
         resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
-        admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
+        if resolved.origin.way == "planned":
+            await self._offering.ready(principal.tenant)
+        own, models = self._offering.at_hand(principal.tenant), self._shell.drafting.model is not None
+        admitted = admit(resolved.body, self._shell.directory, models=models, own=own)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
@@ -82,8 +85,6 @@ class Runs:
             origin = replace(origin, way=way)
         supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
         admitted = _supplied(admitted, supply)
-        if admitted.envelope.workflow is None:
-            await self._offering.ready(principal.tenant)
         order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
         if isinstance(order.planned, Unplannable) and await self._offering.news_for(principal.tenant):
             order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)

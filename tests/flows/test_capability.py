@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.access import Principal
+from contracts.errors import EnvelopeInvalid
 from service import offering
 from tests.flows.making import codes, document, made, publish, published, saved, tag
 from tests.spine.running import Service, call, plan, serving
@@ -67,6 +68,20 @@ async def test_a_planned_run_uses_a_published_flow(service: Service) -> None:
     (run,) = usage["runs"]
     assert (run["run_id"], run["node_id"], run["status"]) == (run_id, node["node_id"], "completed")
     assert run["child_run_id"] == start["child_run_id"]
+    await gates_see_what_it_does(service)
+
+
+async def gates_see_what_it_does(service: Service) -> None:
+    """H5: a flow has the effects of its nodes, so a gate on effects asks before it."""
+    flow_id = await published(service, toast(plan=plan(call("say", "once", {"file": "/nowhere"}))))
+    item = await listed(service, flow_id)
+    assert item is not None
+    assert item["effects"] == "once"
+    rule = {"id": "ok", "when": "before", "selector": {"effects": "once"}, "question": "Really?"}
+    policies = {"hitl": [rule], "planner": {"selection": {"require": [f"flow.{flow_id}"]}}}
+    answer = await service.client.post("/api/v1/plans", json=ASKED | {"policies": policies})
+    node, gate = answer.json()["plan"]["nodes"]
+    assert (node["kind"], gate["guards"], gate["target"]) == ("subflow", "before", node["node_id"])
 
 
 async def test_a_publication_is_for_later_runs_and_a_deletion_ends_it(service: Service) -> None:
@@ -118,8 +133,13 @@ async def test_a_flow_is_a_capability_of_its_tenant_alone(service: Service) -> N
     wished = ASKED | {"policies": {"planner": {"selection": {"prefer": [f"flow.{flow_id}"]}}}}
     refused = await doors.plans.dry_run(STRANGER, wished)
     assert refused["findings"][0]["code"] == "unknown_capability"
-    mine = (await service.client.post("/api/v1/plans", json=wished)).json()
-    assert [node["capability_id"] for node in mine["plan"]["nodes"]] == [f"flow.{flow_id}"]
+    marked = {"mode": "json_schema", "schema": {**TEXT, "x-flex-facet": "toast"}}
+    for asked in (wished, ASKED | {"output_contract": marked}):
+        mine = (await service.client.post("/api/v1/plans", json=asked)).json()
+        assert [node["capability_id"] for node in mine["plan"]["nodes"]] == [f"flow.{flow_id}"]
+    assert (await service.run(ASKED | {"output_contract": marked}))[-1].payload["output"] == "To Ana"
+    with pytest.raises(EnvelopeInvalid):
+        await doors.runs.submit(ASKED | {"output_contract": marked}, STRANGER)
 
 
 async def test_processes_learn_of_publications_at_once(database_url: str) -> None:
@@ -156,19 +176,7 @@ async def test_a_flow_never_uses_itself(service: Service) -> None:
     assert payload(await service.run(circle), "failed")["code"] == "no_plan"
 
 
-async def test_gates_see_what_a_flow_does_to_the_world(service: Service) -> None:
-    """H5: a flow has the effects of its nodes, so a gate on effects asks before it."""
-    flow_id = await published(service, toast(plan=plan(call("say", "once", {"file": "/nowhere"}))))
-    item = await listed(service, flow_id)
-    assert item is not None
-    assert item["effects"] == "once"
-    rule = {"id": "ok", "when": "before", "selector": {"effects": "once"}, "question": "Really?"}
-    answer = await service.client.post("/api/v1/plans", json=ASKED | {"policies": {"hitl": [rule]}})
-    node, gate = answer.json()["plan"]["nodes"]
-    assert (node["kind"], gate["guards"], gate["target"]) == ("subflow", "before", node["node_id"])
-
-
-async def test_a_declaration_that_does_not_hold_is_refused(service: Service) -> None:
+async def test_a_declaration_that_does_not_hold_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """W2, W4: each fault has a code and a pointer; a draft keeps it, nobody publishes it."""
     number = {"type": "object", "required": ["who"], "properties": {"who": {"type": "integer"}}}
     closed = {**toast()["inputs"], "additionalProperties": False}
@@ -201,10 +209,12 @@ async def test_a_declaration_that_does_not_hold_is_refused(service: Service) -> 
         answer = await service.client.post("/api/v1/flows", json=toast(capability=said))
         assert answer.status_code == 422
         assert [at for at, _ in codes(answer)] == [pointer], answer.text
+    first = await one_that_disagrees_is_refused(service)
+    await a_tenant_has_so_many(service, first, monkeypatch)
 
 
-async def test_a_flow_that_cannot_run_any_more_is_inactive(service: Service) -> None:
-    """W2: two flows that disagree about a facet do not break each other's plans; the list says why one rests."""
+async def one_that_disagrees_is_refused(service: Service) -> str:
+    """W2: a flow that disagrees with another about a facet, and a plan that calls a flow like a function."""
     first = await published(service, toast())
     flow = await made(service, toast(output_contract={"schema": {"type": "integer"}}))
     assert flow["validation"]["capability"]["errors"][0]["code"] == "incompatible_facet"
@@ -213,17 +223,17 @@ async def test_a_flow_that_cannot_run_any_more_is_inactive(service: Service) -> 
         service, document(plan=plan({"node_id": "a", "kind": "call", "capability_id": f"flow.{first}"}))
     )
     assert "flow_not_called" in [each["code"] for each in called["validation"]["capability"]["errors"]]
+    return first
 
 
-async def test_a_tenant_has_so_many_of_them(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def a_tenant_has_so_many(service: Service, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """W2: more would make every publication slow; what is there already can still be published again."""
     monkeypatch.setattr(offering, "MAX_OFFERS", 1)
-    flow_id = await published(service, toast())
     more = await made(service, toast())
     (found,) = more["validation"]["resource"]["errors"]
     assert (found["code"], found["pointer"]) == ("too_many_flow_capabilities", "/capability")
-    await saved(service, flow_id, 2, toast("Cheers,"))
-    assert (await publish(service, flow_id, 3)).status_code == 201
+    await saved(service, first, 2, toast("Cheers,"))
+    assert (await publish(service, first, 3)).status_code == 201
 
 
 async def test_usage_lists_subflows_tools_and_templates(service: Service) -> None:

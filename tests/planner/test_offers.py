@@ -119,3 +119,13 @@ def test_flows_that_disagree_about_a_facet_rest_and_say_why() -> None:
     catalogue = planner(Shelf(lost)).index("mine").catalogue
     assert catalogue.inactive_reasons["flow.flw_3"] == "There is no such flow."
     assert "flow.flw_3" not in catalogue.active
+
+
+def test_what_an_old_draft_says_under_the_key_is_told_not_raised() -> None:
+    """W2: keys that flex did not know were kept; one of them has a meaning now."""
+    made = offer("flw_1", "guest", "toast")
+    old = FlowOffer("flw_1", 1, {**made.document, "capability": "speaks"})
+    (found,) = planner(Shelf()).declared("mine", old)
+    assert (found.layer, found.pointer) == ("structure", "/capability")
+    wordy = FlowOffer("flw_1", 1, {**made.document, "output_contract": {"mode": "freeform"}})
+    assert planner(Shelf()).declared("mine", wordy) == []
