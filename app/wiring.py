@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from app.backlog import Backlog
 from app.health import ServiceHealth
 from app.keeping import keep_of_settings
 from app.metrics import ServiceMetrics
+from app.offers import OffersLook
 from app.registered import RegisteredLook
 from app.settings import Settings
 from app.system import HmacSigner, KillAt, NoCrash, SystemClock, SystemIds, SystemRandom, calm_collector, fresh_key
@@ -65,6 +66,7 @@ from service.handing import Handing
 from service.intake import admit
 from service.lineage import Lineages
 from service.memory import Memory
+from service.offering import Offering, Shelf
 from service.plans import Plans
 from service.prompts import Prompts
 from service.reads import Reads
@@ -95,6 +97,7 @@ class Flex:
     registry: Registry
     registrations: Registrations
     signer: Signer
+    offering: Offering
     _background: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def begin_drain(self) -> None:
@@ -169,6 +172,7 @@ async def open_flex(settings: Settings, *, work: bool = True, clock: Clock | Non
         signer = HmacSigner(await signing_key(database, "outside", fresh_key(), database.clock.now_ms()))
         flex = _assemble(settings, world, database, journal, nudge, signer)
         await flex.registrations.look()
+        await flex.offering.look()
         if work:
             await _start_work(flex, settings, stack)
         await _start_background(flex, settings, database, nudge, stack)
@@ -199,7 +203,9 @@ def _assemble(
     directory = LiveDirectory(registry, world.egress, database.clock)
     limits = Limits(settings.viewer_frames, settings.viewer_bytes)
     feed = Feed(database, limits=limits, tick_seconds=settings.feed_tick_seconds)
-    planner = SearchPlanner(directory, kind_table(), _plan_limits(settings))
+    shelf = Shelf()
+    planner = SearchPlanner(directory, kind_table(), _plan_limits(settings), shelf)
+    offering = Offering(database, planner, shelf)
     agents = open_agents(settings, world, registry, directory, planner, database)
     shell = Shell(
         database=database,
@@ -223,13 +229,15 @@ def _assemble(
     health = ServiceHealth(database)
     registrations = Registrations(database, directory)
     notices = Notices(shell.ids, shell.clock, address_book(settings))
-    doors = _doors(settings, worker, nudge, health, registrations, _links(settings, database, signer), notices, agents)
-    return Flex(doors, worker, health, feed, registry, registrations, signer)
+    links = _links(settings, database, signer)
+    doors = _doors(settings, worker, nudge, health, registrations, links, notices, agents, offering)
+    return Flex(doors, worker, health, feed, registry, registrations, signer, offering)
 
 
-def _would_admit(shell: Shell, body: Any) -> TaskEnvelope:
-    """Read a body as a submission would."""
-    return admit(body, shell.directory, models=shell.drafting.model is not None).envelope
+def _would_admit(shell: Shell, offering: Offering) -> Callable[[Any, str], TaskEnvelope]:
+    """Return what reads a tenant's body as a submission would."""
+    models = shell.drafting.model is not None
+    return lambda body, tenant: admit(body, shell.directory, models=models, own=offering.at_hand(tenant)).envelope
 
 
 def memory_limits(settings: Settings) -> MemoryLimits:
@@ -283,21 +291,21 @@ def _doors(
     links: Links,
     notices: Notices,
     agents: Agents,
+    offering: Offering,
 ) -> Doors:
     shell = worker.shell
-    database, clock = shell.database, shell.clock
-    control = Control(shell)
+    database, clock, control = shell.database, shell.clock, Control(shell)
     editing = Editing(shell, control)
     desk = Desk(database, clock, shell.ids, nudge, editing.review)
-    runs = Runs(worker, agents)
+    runs = Runs(worker, agents, offering)
     metrics = ServiceMetrics()
     shell.feed.observe(metrics.frames)
     streams = Streams(database, shell.feed, clock, max_streams=settings.max_streams)
     backlog = Backlog(database, settings.max_backlog)
     _watch(metrics, worker, streams, backlog)
     reads = Reads(database, clock, shell.addresses)
-    verdicts = Verdicts(shell.planner, database)
-    flows = Flows(database, clock, shell.ids, verdicts, agents)
+    verdicts = Verdicts(shell.planner, database, offering)
+    flows = Flows(database, clock, shell.ids, verdicts, agents, offering)
     templates = Templates(database, clock, shell.ids, verdicts, flows)
     chats = Chats(flows, chat_defaults(settings))
     return Doors(
@@ -312,8 +320,8 @@ def _doors(
         lineages=Lineages(shell),
         editing=editing,
         streams=streams,
-        plans=Plans(shell.planner, lambda body: _would_admit(shell, body), shell.drafting),
-        capabilities=Capabilities(shell.directory),
+        plans=Plans(shell.planner, _would_admit(shell, offering), shell.drafting, offering),
+        capabilities=Capabilities(shell.directory, offering),
         agents=agents,
         registrations=registrations,
         flows=flows,
@@ -377,6 +385,7 @@ async def _start_background(
     if isinstance(flex.doors.intake, Backlog):
         flex._background.append(loop.create_task(flex.doors.intake.run()))
     flex._background.append(loop.create_task(RegisteredLook(flex.registrations).run()))
+    flex._background.append(loop.create_task(OffersLook(flex.offering).run()))
     if settings.agents_dir is not None and settings.agents_reload:
         flex._background.append(loop.create_task(AgentsLook(flex.doors.agents).run()))
     flex._background.extend(start_upkeep(settings, database, shell.ids, flex.doors.metrics))

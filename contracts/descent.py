@@ -34,16 +34,23 @@ NOTHING_SPENT: Final = Spent()
 
 
 def child_envelope(
-    parent: TaskEnvelope, own: Mapping[str, Any], *, run_seconds: float | None = None, spent: Spent = NOTHING_SPENT
+    parent: TaskEnvelope,
+    own: Mapping[str, Any],
+    *,
+    run_seconds: float | None = None,
+    spent: Spent = NOTHING_SPENT,
+    within: str | None = None,
 ) -> dict[str, Any]:
     """Return the TaskEnvelope (JSON) of a child run.
 
     ``own`` has what its node decides: ``objective``, ``inputs``, ``output_contract``, ``workflow``. The rest is its
     parent's: context, constraints, instructions, metadata, and of the policies those that say how work is done and what
     it may not use. Gates, runtime rules and demands on the plan are the parent's alone. Its time is ``run_seconds``
-    or the parent's, its budget what the parent has left.
+    or the parent's, its budget what the parent has left. ``within`` is the capability that it is the work of (a stored
+    flow): a new plan for it must not use that again.
     """
     policies = parent.policies
+    forbid = dict.fromkeys([*policies.planner.selection.forbid, *([] if within is None else [within])])
     return {
         "context": parent.context.model_dump(mode="json"),
         "constraints": dict(parent.constraints),
@@ -52,7 +59,7 @@ def child_envelope(
         "correlation_id": parent.correlation_id,
         "policies": {
             "planner": {
-                "selection": {"forbid": list(policies.planner.selection.forbid)},
+                "selection": {"forbid": list(forbid)},
                 "topology": {"forbidden_kinds": list(policies.planner.topology.forbidden_kinds)},
             },
             "directives": dict(policies.directives),

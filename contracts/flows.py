@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from contracts.flow_capability import FlowCapability
 from contracts.wire import Wire, pointer_of
 
 MAX_CHANGES: Final = 500
@@ -37,7 +38,8 @@ class FlowSettings(Wire):
 class FlowDocument(Wire):
     """A flow as it is stored. ``inputs`` is the JSON Schema of what a run is given, ``plan`` what it walks.
 
-    ``output_contract`` is the contract of a run whose caller brings none; ``policies`` are every run's.
+    ``output_contract`` is the contract of a run whose caller brings none; ``policies`` are every run's. With a
+    ``capability`` the planner finds the flow by itself.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -50,6 +52,7 @@ class FlowDocument(Wire):
     plan: dict[str, Any]
     policies: dict[str, Any] = Field(default_factory=dict)
     settings: FlowSettings = Field(default_factory=FlowSettings)
+    capability: FlowCapability | None = None
 
 
 def changes(before: Any, after: Any) -> list[dict[str, Any]]:

@@ -93,7 +93,8 @@ class Reconsider:
     """Why a plan is asked for again: capabilities to leave out, and notes of people.
 
     ``present`` is the plan that it takes the place of, ``completed`` the nodes of the run that have run: their names
-    stay theirs. A node of the new plan has such a name only if it is the very same node.
+    stay theirs. A node of the new plan has such a name only if it is the very same node. ``tenant`` is whose flows a
+    plan may use; nobody's when it is empty.
     """
 
     round: int
@@ -101,6 +102,7 @@ class Reconsider:
     notes: tuple[str, ...] = ()
     present: PlanGraph | None = None
     completed: frozenset[str] = frozenset()
+    tenant: str = ""
 
 
 class Planner(Protocol):
@@ -110,11 +112,12 @@ class Planner(Protocol):
         """Return a sealed plan with its gates, or why there is none. Handles ``workflow.plan`` too."""
 
     def check(
-        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None, tenant: str = ""
     ) -> Planned | Unplannable:
         """Validate a plan that somebody submitted or edited (JSON value); gates are added, the rest derived.
 
-        ``present`` is the plan that it takes the place of: a gate at the same place keeps its name.
+        ``present`` is the plan that it takes the place of: a gate at the same place keeps its name. ``tenant`` is whose
+        flows it may name.
         """
 
 

@@ -30,6 +30,7 @@ def spawn(turn: Turn, node: NodeState, outcome: Spawn) -> None:
         outcome.envelope,
         run_seconds=node.step.node.timeout_seconds,
         spent=Spent(ledger.tokens, ledger.cost, ledger.asks, turn.now - began),
+        within=node.step.node.capability_id,
     )
     turn.move(node, NodeStatus.WAITING)
     state.children.add(node.node_id)

@@ -91,9 +91,9 @@ class Drafting:
         )
 
 
-async def draft(drafting: Drafting, envelope: TaskEnvelope) -> Planned | Unplannable:
+async def draft(drafting: Drafting, envelope: TaskEnvelope, tenant: str = "") -> Planned | Unplannable:
     """Have a plan written without a run: the rounds of one question, within ``timeouts.run_seconds`` in all."""
-    commission = Commission()
+    commission = Commission(Reconsider(round=1, tenant=tenant))
     refused: Planned | Unplannable = Unplannable(())
     try:
         async with asyncio.timeout(envelope.policies.timeouts.run_seconds):
@@ -113,7 +113,7 @@ def reconsidered(state: RunState, asked: ReplanAsked) -> Reconsider:
     """Return why a plan is asked for again, with what the new one has to do with of the run."""
     present = state.plan.graph if state.plan.steps else None
     completed = frozenset(name for name, node in state.nodes.items() if node.status is NodeStatus.COMPLETED)
-    return Reconsider(asked.round, asked.without, asked.notes, present, completed)
+    return Reconsider(asked.round, asked.without, asked.notes, present, completed, state.tenant)
 
 
 def commission_of(state: RunState, asked: ReplanAsked) -> Commission:

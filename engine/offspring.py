@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from contracts.answer import answer_schema
 from contracts.envelope import TaskEnvelope, read_envelope
 from contracts.events import Event, PlanGenerated, Start, encode
+from contracts.flow_capability import FLOW_PREFIX
+from contracts.history import PLANNED, Origin
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
 from contracts.schema import compile_schema
@@ -52,8 +56,18 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
         objective=envelope.objective,
         contract_hash=contract_hash,
         now_ms=at_ms,
+        origin=_origin(parent, child),
     )
     return Birth(run, orjson.dumps(envelope.model_dump(mode="json")).decode(), write)
+
+
+def _origin(parent: RunState, child: Child) -> Origin:
+    """Return which stored flow a child run is, where a planner found that by itself (W2)."""
+    node = parent.nodes.get(child.node_id)
+    capability_id = None if node is None else node.step.node.capability_id
+    if capability_id is None or not capability_id.startswith(FLOW_PREFIX):
+        return PLANNED
+    return replace(PLANNED, flow_id=capability_id.removeprefix(FLOW_PREFIX))
 
 
 def _opening(

@@ -82,7 +82,7 @@ class Shell:
         A plan that came with the envelope has just failed: what replaces it is searched for.
         """
         if asked.edited is not None:
-            return self.planner.check(asked.edited, state.envelope, present=state.plan.graph)
+            return self.planner.check(asked.edited, state.envelope, present=state.plan.graph, tenant=state.tenant)
         envelope = state.envelope
         if envelope.workflow is not None:
             envelope = envelope.model_copy(update={"workflow": None})

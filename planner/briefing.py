@@ -9,6 +9,7 @@ import orjson
 
 from contracts.capability import CapabilitySpec, Facet
 from contracts.envelope import FreeformContract
+from contracts.flow_capability import FLOW_PREFIX
 from contracts.plan import KindTable, PlanGraph, plan_wire
 from planner.draft import Scene
 from planner.goals import relevance
@@ -104,7 +105,8 @@ def _capability(spec: CapabilitySpec) -> dict[str, Any]:
     }
     return {
         "capability_id": spec.capability_id,
-        "kind": spec.kind,
+        # A stored flow is called like any other; the node that runs it is the service's to write.
+        "kind": "call" if spec.capability_id.startswith(FLOW_PREFIX) else spec.kind,
         "consumes": {name: {"facet": at.facet, "required": at.required} for name, at in spec.consumes.items()},
         "produces": list(spec.produces),
         **{name: value for name, value in told.items() if value},

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contracts.plan import Edge, Finding, Goal, OutputBinding, OutputMap
+from contracts.plan import Edge, Finding, Goal, OutputBinding, OutputMap, PlanGraph
 from contracts.wire import pointer_of
+from planner.checking import check_plan
 from planner.draft import Draft, Scene, inner_of, unit_of
 from planner.fit import Fit, fit
 from planner.goals import Want
 from planner.makers import Maker
 from planner.search import GENERIC, INPUT, ordered, wired
+from planner.subplans import with_subplans
 from planner.writers import WRITERS, Build, chosen_as, inner_bindings, made_by, promise
 
 
@@ -26,14 +28,25 @@ def draft_plan(build: Build, optional: Sequence[Want]) -> Draft:
         _serve(build, goal, choice, places, goals)
     for goal in optional:
         _serve_optional(build, goal, places, goals)
+    inside = _complete(build, places)
     units = [unit_of(build.scene, node, f"/nodes/{place}", place) for place, node in enumerate(build.nodes.values())]
     draft = Draft(build.scene, "", units, OutputMap(map=places), list(_edges(build)), goals=goals)
     for unit in units:
         inner = inner_of(build.scene, unit)
         if inner is not None:
             draft.inner[unit.place] = inner
-    draft.derived = list(_mismatches(build))
+    draft.derived = [*_mismatches(build), *inside]
     return draft
+
+
+def _complete(build: Build, places: dict[str, OutputBinding]) -> list[Finding]:
+    """Complete the plans of the stored flows that are used; return what was found in them."""
+    if not build.scene.index.flows:
+        return []
+    plan = PlanGraph.model_construct(nodes=list(build.nodes.values()), output=OutputMap.model_construct(map=places))
+    whole, found = with_subplans(plan, build.scene, "", check_plan)
+    build.nodes.update({node.node_id: node for node in whole.nodes})
+    return found
 
 
 def _serve(build: Build, goal: Want, choice: str, places: dict[str, OutputBinding], goals: list[Goal]) -> None:

@@ -28,6 +28,7 @@ from contracts.plan import (
 )
 from contracts.wire import Wire, read_model
 from planner.gates import GatePlace, place_of
+from planner.held import held_flows
 from planner.index import CatalogueIndex
 from planner.schemas import Schema, part
 from planner.sources import Available, available
@@ -92,6 +93,11 @@ class Scene:
         """Return the gates of the present plan: policy, place and target → node."""
         nodes = [] if self.present is None else self.present.nodes
         return {place_of(node): node.node_id for node in nodes if "guards" in node.own}
+
+    @cached_property
+    def held(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the fields of the nodes that run stored flows in the present plan, by capability."""
+        return held_flows(self.present, self.index)
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
@@ -218,7 +224,8 @@ def handlers_of(draft: Draft) -> dict[str, str]:
 
 def expected_inside(unit: Unit) -> Estimate:
     """Return what the plan inside a node will take, as it was estimated when that was checked."""
-    inside = None if unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
+    told = unit.spec is not None  # what it takes is the capability's to say, and counted there
+    inside = None if told or unit.kind is None or unit.own is None else unit.kind.subplan(unit.own)
     given = inside.get("estimate") if isinstance(inside, Mapping) else None
     return _NOTHING if given is None else Estimate.model_validate(given)
 

@@ -22,6 +22,8 @@ class CatalogueIndex:
     def __init__(self, catalogue: Catalogue) -> None:
         """Build the tables; linear in the catalogue."""
         self.catalogue = catalogue
+        self.flows: Mapping[str, Mapping[str, Any]] = {}
+        """capability of a stored flow → the own fields of a node that runs it"""
         self.facets: dict[str, Facet] = {facet.name: facet for facet in catalogue.facets}
         self._named: dict[str, list[str]] = {}
         for facet in catalogue.facets:

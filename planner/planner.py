@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -11,16 +11,17 @@ import orjson
 
 from contracts.capability import Catalogue
 from contracts.envelope import TaskEnvelope
-from contracts.plan import KindTable, PlanGraph
+from contracts.flow_capability import FlowOffer, FlowShelf, NoOffers
+from contracts.plan import Finding, KindTable, PlanGraph
 from contracts.ports import Planned, Reconsider, Unplannable
+from planner.checking import check_plan
 from planner.draft import PlanLimits, Scene
 from planner.index import CatalogueIndex
-from planner.sealing import sealed
+from planner.offers import declared, with_offers
 from planner.solve import search_plan
-from planner.submitted import draft_of, read_plan
-from planner.subplans import with_subplans
 
 CACHED_PLANS: Final = 512
+CACHED_TENANTS: Final = 256
 NOTHING: Final = Reconsider(round=1)
 
 
@@ -34,21 +35,27 @@ class Directory(Protocol):
 class SearchPlanner:
     """Plans by search, and checks plans that people wrote. Pure: the same questions get the same answers."""
 
-    def __init__(self, directory: Directory, kinds: KindTable, limits: PlanLimits | None = None) -> None:
-        """Keep the catalogue's owner, the node kinds, and the limits."""
+    def __init__(
+        self, directory: Directory, kinds: KindTable, limits: PlanLimits | None = None, shelf: FlowShelf | None = None
+    ) -> None:
+        """Keep the catalogue's owner, the node kinds, the limits, and who knows what stored flows offer."""
         self._directory = directory
         self._kinds = kinds
         self._limits = limits or PlanLimits()
+        self._shelf: FlowShelf = shelf or NoOffers()
+        self._epochs: dict[str, tuple[Sequence[FlowOffer], int]] = {}
+        self._tenants: OrderedDict[str, tuple[Sequence[FlowOffer], CatalogueIndex]] = OrderedDict()
         self._index: CatalogueIndex | None = None
         self._answers: OrderedDict[Hashable, Planned | Unplannable] = OrderedDict()
 
     def plan(self, envelope: TaskEnvelope, reconsider: Reconsider | None = None) -> Planned | Unplannable:
         """Return a sealed plan with its gates, or why there is none; ``workflow.plan`` is checked instead."""
         if envelope.workflow is not None and envelope.workflow.plan is not None:
-            return self.check(envelope.workflow.plan, envelope, at="/workflow/plan")
+            tenant = "" if reconsider is None else reconsider.tenant
+            return self.check(envelope.workflow.plan, envelope, at="/workflow/plan", tenant=tenant)
         again = reconsider or NOTHING
-        self._indexed()
-        key = _key(envelope, "plan", sorted(again.without), again.notes, *_of_run(again.present, again.completed))
+        of_run = _of_run(again.present, again.completed)
+        key = _key(envelope, "plan", self._whose(again.tenant), sorted(again.without), again.notes, *of_run)
         known = self._recall(key)
         if known is None:
             known = search_plan(self.scene(envelope, again))
@@ -56,15 +63,14 @@ class SearchPlanner:
         return known
 
     def check(
-        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None, tenant: str = ""
     ) -> Planned | Unplannable:
         """Complete, gate, validate and seal a plan's JSON; every broken place becomes a finding."""
-        self._indexed()
-        key = _key(envelope, "check", plan, at, *_of_run(present, frozenset()))
+        key = _key(envelope, "check", self._whose(tenant), plan, at, *_of_run(present, frozenset()))
         known = self._recall(key)
         if known is not None:
             return known
-        answer = check_plan(plan, self.scene(envelope, Reconsider(round=1, present=present)), at)
+        answer = check_plan(plan, self.scene(envelope, Reconsider(round=1, present=present, tenant=tenant)), at)
         self._keep(key, answer)
         return answer
 
@@ -72,7 +78,7 @@ class SearchPlanner:
         """Return everything that a plan for the envelope is made from now."""
         return Scene(
             envelope,
-            self._indexed(),
+            self.index(reconsider.tenant),
             self._kinds,
             self._limits,
             reconsider.without,
@@ -81,12 +87,42 @@ class SearchPlanner:
             completed=reconsider.completed,
         )
 
+    def index(self, tenant: str = "") -> CatalogueIndex:
+        """Return the index of what a tenant's plans are made of now: the catalogue, and what its flows offer."""
+        base = self._indexed()
+        offers = self._shelf.of(tenant) if tenant else ()
+        if not offers:
+            return base
+        known = self._tenants.get(tenant)
+        if known is None or known[0] is not offers:
+            known = self._tenants[tenant] = offers, with_offers(base, offers, self._kinds, self._limits)
+            if len(self._tenants) > CACHED_TENANTS:
+                self._tenants.popitem(last=False)
+        return known[1]
+
+    def declared(self, tenant: str, offer: FlowOffer) -> list[Finding]:
+        """Return what is wrong with what a flow's document declares; pointers lead into the document."""
+        return declared(self._indexed(), self._shelf.of(tenant), offer, self._kinds, self._limits)
+
+    def _whose(self, tenant: str) -> str:
+        """Return what an answer depends on of a tenant: which offers of its flows; nothing when there are none."""
+        self._indexed()
+        offers = self._shelf.of(tenant) if tenant else ()
+        if not offers:
+            return ""
+        known, epoch = self._epochs.get(tenant, ((), 0))
+        if known is not offers:
+            epoch += 1
+            self._epochs[tenant] = offers, epoch
+        return f"{epoch} {tenant}"
+
     def _indexed(self) -> CatalogueIndex:
         """Return the index of the present catalogue; a new catalogue forgets every answer."""
         catalogue = self._directory.catalogue()
         if self._index is None or self._index.catalogue is not catalogue:
             self._index = CatalogueIndex(catalogue)
             self._answers.clear()
+            self._tenants.clear()
         return self._index
 
     def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:
@@ -128,14 +164,3 @@ def _key(envelope: TaskEnvelope, *rest: Any) -> bytes | None:
 def _of_run(present: PlanGraph | None, completed: frozenset[str]) -> tuple[str, list[str]]:
     """Return what an answer depends on of the run that it is for."""
     return ("" if present is None else present.plan_hash), sorted(completed)
-
-
-def check_plan(plan: Any, scene: Scene, at: str) -> Planned | Unplannable:
-    """Check a plan's JSON against a scene."""
-    read = read_plan(plan, at)
-    if isinstance(read, tuple):
-        return Unplannable(read)
-    whole, found = with_subplans(read, scene, at, check_plan)
-    draft = draft_of(whole, scene, at)
-    draft.derived += found
-    return sealed(draft, "submitted", read.plan_version)

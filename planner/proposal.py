@@ -15,13 +15,16 @@ from contracts.plan import Binding, Finding, NodeOutput, OutputBinding, PlanGrap
 from contracts.ports import Planned, Unplannable
 from contracts.schema import compile_schema
 from contracts.wire import MAX_DEPTH, deep_place, has_nul, pointer_of
+from planner.checking import check_plan
 from planner.draft import Draft, Scene, spec_of
 from planner.index import PEOPLE
+from planner.offers import as_subflow
 from planner.schemas import Schema, follow, part, standalone
 from planner.sealing import sealed
 from planner.solve import Problem, pose
 from planner.sources import UNKNOWN, resolve
 from planner.submitted import draft_of, read_plan
+from planner.subplans import with_subplans
 from planner.validate.capability import COUNT
 from planner.writers import fallback_of
 
@@ -65,9 +68,10 @@ def _read(said: Any, scene: Scene) -> Planned | Unplannable:
     if isinstance(read, tuple):
         return Unplannable(read)
     problem = pose(scene)
-    plan = _contracted(_repeated(read, scene), problem)
+    plan, inside = with_subplans(_contracted(_repeated(read, scene), problem), scene, "", check_plan)
     draft = draft_of(plan, scene, "")
     draft.derived = [
+        *inside,
         *_people(draft),
         *_nested(draft),
         *_given(draft),
@@ -114,6 +118,7 @@ def _own_node(node: Any, scene: Scene) -> Any:
         return node
     ours = NOT_ITS_OWN if node.get("capability_id") is not None else NOT_ITS_OWN - {"timeout_seconds"}
     kept = {name: value for name, value in node.items() if name not in ours and value is not None}
+    kept = as_subflow(kept, scene)
     reasons = kept.pop("rationale", [])
     reasons = [reasons] if isinstance(reasons, str) else reasons
     if isinstance(reasons, list):
@@ -229,7 +234,7 @@ def _people(draft: Draft) -> Iterator[Finding]:
 def _nested(draft: Draft) -> Iterator[Finding]:
     """Find nodes that hide what will run: plans inside the plan, and chats."""
     for unit in draft.everyone():
-        if unit.node.kind in NOT_FOR_MODELS:
+        if unit.node.kind in NOT_FOR_MODELS and unit.node.capability_id not in draft.scene.index.flows:
             code, message, fix = NOT_FOR_MODELS[unit.node.kind]
             yield unit.finding("structure", code, message, "/kind", fix)
 

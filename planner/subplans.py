@@ -121,7 +121,8 @@ class _Work:
         inputs = {name: self._value(bound) for name, bound in unit.node.inputs.items()}
         if unit.item is not None:
             inputs[unit.item] = UNKNOWN
-        return read_envelope(child_envelope(parent, own)).model_copy(update={"inputs": inputs})
+        child = child_envelope(parent, own, within=unit.node.capability_id)
+        return read_envelope(child).model_copy(update={"inputs": inputs})
 
     def _value(self, bound: Binding) -> Any:
         if bound.is_value:

@@ -51,6 +51,9 @@ class Build:
             "timeout_seconds": policies.timeouts.node_seconds,
             "fallback": fallback_of(self.scene),
         }
+        if "plan" in rest:
+            # It waits for a run of its own, which has attempts and times of its own.
+            del common["max_attempts"], common["timeout_seconds"]
         node = PlanNode.model_validate({"node_id": node_id, "kind": kind, **common, **rest})
         ran = self.scene.done
         if node_id in ran and not _same(node, ran[node_id]):
@@ -97,12 +100,11 @@ def made_by(build: Build, key: Key, maker: Maker) -> Binding:
     return Binding(node_id=node_id, pointer=pointer_of([key[0]]) if several else "")
 
 
-def _effects(maker: Maker) -> dict[str, Any]:
-    return {
-        "capability_id": maker.spec.capability_id,
-        "capability_version": maker.spec.version,
-        "effects": maker.spec.effects,
-    }
+def _called(build: Build, maker: Maker) -> dict[str, Any]:
+    """Return what a node calls; of a stored flow the plan as well."""
+    name = maker.spec.capability_id
+    called = {"capability_id": name, "capability_version": maker.spec.version, "effects": maker.spec.effects}
+    return {**called, **build.scene.index.flows.get(name, {}), **build.scene.held.get(name, {})}
 
 
 def _call(build: Build, maker: Maker) -> None:
@@ -112,7 +114,7 @@ def _call(build: Build, maker: Maker) -> None:
     build.written[maker.name] = build.node(
         maker.spec.produces[0],
         maker.spec.kind,
-        **_effects(maker),
+        **_called(build, maker),
         inputs=inputs,
         output=_output(build, maker),
         rationale=_rationale(build, maker),
@@ -123,7 +125,7 @@ def _map(build: Build, maker: Maker) -> None:
     over = _over(build, maker)
     inner = {
         "kind": maker.spec.kind,
-        **_effects(maker),
+        **_called(build, maker),
         "inputs": {name: _shown(bound) for name, bound in _inputs(build, maker).items()},
         "output": _shown(build.scene.index.output(maker.spec)),
     }
@@ -153,7 +155,7 @@ def _copies(build: Build, maker: Maker) -> None:
     inputs, copies = _inputs(build, maker), []
     for _ in range(_count(build, maker).number):
         output = build.scene.index.output(maker.spec)
-        copies.append(build.node(item, maker.spec.kind, **_effects(maker), inputs=inputs, output=output))
+        copies.append(build.node(item, maker.spec.kind, **_called(build, maker), inputs=inputs, output=output))
     several = len(maker.spec.produces) > 1
     build.written[maker.name] = build.node(
         made,
@@ -173,7 +175,7 @@ def _people(build: Build, maker: Maker) -> None:
     build.written[maker.name] = build.node(
         facet,
         maker.spec.kind,
-        **_effects(maker),
+        **_called(build, maker),
         inputs=_inputs(build, maker),
         output=NodeOutput(facet=facet, schema_=_plain(build.scene.index.schema(facet))),
         rationale=[f"nothing else produces {facet}; people are the last resort"],
@@ -192,7 +194,7 @@ def _structure(build: Build, maker: Maker) -> None:
     build.written[maker.name] = build.node(
         "structure" if len(asked) > 1 or not asked[0].name else asked[0].name,
         "structure" if maker.spec.kind == "call" else maker.spec.kind,
-        **_effects(maker),
+        **_called(build, maker),
         inputs=inputs,
         output=NodeOutput(schema_=_structured(build, asked)),
         rationale=[f"writes {', '.join(goal.where() for goal in asked)}, which no capability yields"],

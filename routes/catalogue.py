@@ -18,13 +18,13 @@ from routes.spec import JSON, Answer, RouteSpec, page_of, ref
 async def capabilities(request: Request) -> Response:
     """List capabilities by id."""
     limit, cursor = limit_query(request, MAX_LIMIT), text_query(request, "cursor")
-    return Json(doors_of(request).capabilities.list(principal_of(request), limit=limit, cursor=cursor))
+    return Json(await doors_of(request).capabilities.list(principal_of(request), limit=limit, cursor=cursor))
 
 
 async def facets(request: Request) -> Response:
     """List facets by name."""
     limit, cursor = limit_query(request, MAX_LIMIT), text_query(request, "cursor")
-    return Json(doors_of(request).capabilities.facets(principal_of(request), limit=limit, cursor=cursor))
+    return Json(await doors_of(request).capabilities.facets(principal_of(request), limit=limit, cursor=cursor))
 
 
 async def dry_run(request: Request) -> Response:

@@ -16,6 +16,7 @@ INPUTS: Final[tuple[type[BaseModel], ...]] = (FlowDocument, FlowRunInput, Publis
 _TEXT: Final = {"type": "string"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _NUMBER: Final = {"type": "integer", "minimum": 1}
+_TEXT_OR_NULL: Final = {"type": ["string", "null"]}
 _NUMBER_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1}
 _LAYERS: Final = ("structure", "security", "capability", "resource")
 
@@ -62,6 +63,17 @@ RENDERED: Final[Mapping[str, Schema]] = {
         "One change.", "before", "after",
         op={"type": "string", "enum": ["added", "removed", "changed"]}, pointer=_TEXT, before={}, after={},
     ),
-    "FlowUsage": record("Who runs this flow.", items={"type": "array", "items": ref("FlowUse")}),
-    "FlowUse": record("A node of another flow.", flow_id=_TEXT, node_id=_TEXT, version=_NUMBER_OR_NULL),
+    "FlowUsage": record(
+        "What runs this flow: nodes that name it, and the newest runs whose planner found it by itself.",
+        items={"type": "array", "items": ref("FlowUse")}, runs={"type": "array", "items": ref("FlowPlannedRun")},
+    ),
+    "FlowUse": record(
+        "A node of another flow, or of a template, that names it as a subflow or as a chat's tool.",
+        flow_id=_TEXT_OR_NULL, template_id=_TEXT_OR_NULL, node_id=_TEXT, via={"enum": ["subflow", "tool"]},
+        version=_NUMBER_OR_NULL,
+    ),
+    "FlowPlannedRun": record(
+        "A run whose planner found the flow; `status` is that of the child run which its node began.",
+        run_id=_TEXT, node_id=_TEXT, child_run_id=_TEXT, status=_TEXT, created_at=_TIME,
+    ),
 }  # fmt: skip

@@ -7,20 +7,26 @@ from typing import Any, TypeVar
 
 from contracts.access import Principal
 from contracts.capability import CapabilityDirectory, CapabilitySpec, Catalogue, Facet
+from service.offering import Offering
 
 T = TypeVar("T")
 
 
 class Capabilities:
-    """The use cases of looking around. Every caller sees every capability of the service."""
+    """The use cases of looking around. Every caller sees every capability of the service, and its tenant's flows."""
 
-    def __init__(self, directory: CapabilityDirectory) -> None:
-        """Take the directory."""
-        self._directory = directory
+    def __init__(self, directory: CapabilityDirectory, offering: Offering | None = None) -> None:
+        """Take the directory, and who knows which flows are capabilities."""
+        self._directory, self._offering = directory, offering
 
-    def list(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def _catalogue(self, principal: Principal) -> Catalogue:
+        return (
+            self._directory.catalogue() if self._offering is None else await self._offering.catalogue(principal.tenant)
+        )
+
+    async def list(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return ``{"items": [Capability], "next_cursor": …}`` by id; inactive ones say what would activate them."""
-        catalogue = self._directory.catalogue()
+        catalogue = await self._catalogue(principal)
         return page_of_known(
             sorted(catalogue.capabilities, key=_spec_key),
             _spec_key,
@@ -29,11 +35,10 @@ class Capabilities:
             cursor,
         )
 
-    def facets(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def facets(self, principal: Principal, *, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return ``{"items": [Facet], "next_cursor": …}`` by name."""
-        return page_of_known(
-            sorted(self._directory.catalogue().facets, key=_facet_key), _facet_key, _facet, limit, cursor
-        )
+        found = sorted((await self._catalogue(principal)).facets, key=_facet_key)
+        return page_of_known(found, _facet_key, _facet, limit, cursor)
 
 
 def page_of_known(

@@ -166,7 +166,7 @@ class Editing:
 
     def _checked(self, standing: _Standing, plan: Any, at: str) -> PlanGraph:
         """Return a plan's JSON complete, gated and sealed; raise ``PlanInvalid`` with a pointer per broken place."""
-        answer = self._shell.planner.check(plan, standing.envelope, at, standing.plan)
+        answer = self._shell.planner.check(plan, standing.envelope, at, standing.plan, standing.run.tenant)
         if isinstance(answer, Unplannable):
             raise PlanInvalid(errors=as_errors(answer))
         return answer.plan

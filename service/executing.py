@@ -15,7 +15,7 @@ from contracts.envelope import read_envelope
 from contracts.errors import EnvelopeInvalid, ErrorItem, FlexError
 from contracts.lifecycle import RUN_TERMINAL, RunStatus
 from contracts.plan import Finding
-from contracts.ports import Planned, Planner
+from contracts.ports import Planned, Planner, Reconsider
 from contracts.wire import Wire, read_model
 from service import filling
 from service.chats import Chats
@@ -165,7 +165,7 @@ class Executing:
         except FlexError as refused:
             items = refused.errors or [ErrorItem("", refused.code, refused.message)]
             return verdict(_structure(item) for item in items)
-        answer = self._planner.plan(read)
+        answer = self._planner.plan(read, Reconsider(1, tenant=principal.tenant))
         findings = answer.plan.findings if isinstance(answer, Planned) else answer.findings
         # The plan stands in the request itself there, not below its workflow.
         return verdict(each.model_copy(update={"pointer": each.pointer.removeprefix("/workflow")}) for each in findings)

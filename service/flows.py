@@ -30,18 +30,23 @@ from contracts.errors import (
 from contracts.flows import FlowDocument, changes
 from contracts.ports import Clock, Ids
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
+from service.offering import NO_OFFERING, NoOffering, Offering
 from service.resolving import NO_FOLDER
 from service.rights import check_build
+from service.usages import uses_of
 from service.verdicts import Verdicts
+from store import flow_offers, flow_usages
 from store import flows as stored
 from store.connect import Database
-from store.flows import FlowRow, UseRow, VersionRow
+from store.flow_usages import PlannedRow, UseRow
+from store.flows import FlowRow, VersionRow
 from store.unit import Unit
 
 FLOW: Final = "flw"
 DRAFT: Final = "draft"
 MAX_VERSIONS: Final = 100
 MAX_USES: Final = 200
+MAX_RUNS: Final = 50
 _ALL: Final = 2**62
 
 
@@ -73,11 +78,20 @@ class Flows:
     """The use cases of flows. Revisions come from ``If-Match``; a stale one changes nothing."""
 
     def __init__(
-        self, database: Database, clock: Clock, ids: Ids, verdicts: Verdicts, folder: FolderFlows = NO_FOLDER
+        self,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        verdicts: Verdicts,
+        folder: FolderFlows = NO_FOLDER,
+        offering: Offering | NoOffering = NO_OFFERING,
     ) -> None:
-        """Take the world; ``verdicts`` says what is wrong with a document, ``folder`` has the flows that are files."""
+        """Take the world; ``verdicts`` says what is wrong with a document, ``folder`` has the flows that are files.
+
+        ``offering`` is told of what was published and deleted.
+        """
         self._database, self._clock, self._ids, self._verdicts = database, clock, ids, verdicts
-        self._folder = folder
+        self._folder, self._offering = folder, offering
 
     # --- drafts ------------------------------------------------------------------------------------------------------
 
@@ -119,13 +133,16 @@ class Flows:
         Raises ``Forbidden``, ``FlowNotFound``, ``StaleRevision``, ``FlowInUse`` (other flows run it).
         """
         check_build(principal)
-        uses = await stored.users(self._database, principal.tenant, flow_id, MAX_USES)
+        uses = await flow_usages.users(self._database, principal.tenant, flow_id, MAX_USES)
         others = sorted({use.user_id for use in uses if use.user_id != flow_id})
         if others:
-            raise FlowInUse(f"{len(others)} other flows run it.", used_by=others)
+            raise FlowInUse(f"{len(others)} other flows or templates run it.", used_by=others)
         async with self._database.unit() as unit:
             row = await self._locked(unit, principal, flow_id, revision)
             await stored.remove(unit, row.tenant, row.flow_id)
+            await flow_usages.note(unit, row.tenant, row.flow_id, ())
+            await flow_offers.removed(unit, row.tenant, row.flow_id)
+        await self._offering.look()
 
     # --- versions ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +170,12 @@ class Flows:
                 row.flow_id, 1 if newest is None else newest.version + 1, row.tenant, row.draft_json, digest,
                 principal.subject, note, now_ms,
             )  # fmt: skip
-            await stored.publish(unit, made, _uses(made, document), now_ms)
+            await stored.publish(unit, made, now_ms)
+            uses = uses_of("flow", made.flow_id, made.tenant, document["plan"])
+            await flow_usages.note(unit, made.tenant, made.flow_id, uses)
+            offered = document.get("capability") is not None
+            await flow_offers.published(unit, made.tenant, made.flow_id, made.version, offered=offered)
+        await self._offering.look()
         return _version(made), True
 
     async def versions(self, principal: Principal, flow_id: str, before: int | None, limit: int) -> dict[str, Any]:
@@ -197,10 +219,15 @@ class Flows:
         return await self._side(principal, row, which, "version")
 
     async def usage(self, principal: Principal, flow_id: str) -> dict[str, Any]:
-        """Return which nodes of which flows' newest versions run this one. Raises ``FlowNotFound``."""
+        """Return what runs this flow: ``{"items", "runs"}``. Raises ``FlowNotFound``.
+
+        ``items`` are nodes of flows' newest versions and of templates that name it, as a subflow or as a chat's tool;
+        ``runs`` the newest runs whose planner found it by itself.
+        """
         await self._row(principal, flow_id)
-        uses = await stored.users(self._database, principal.tenant, flow_id, MAX_USES)
-        return {"items": [{"flow_id": use.user_id, "node_id": use.node_id, "version": use.version} for use in uses]}
+        uses = await flow_usages.users(self._database, principal.tenant, flow_id, MAX_USES)
+        planned = await flow_usages.planned(self._database, principal.tenant, flow_id, MAX_RUNS)
+        return {"items": [_use(use) for use in uses], "runs": [_planned(run) for run in planned]}
 
     async def envelope(self, principal: Principal, flow_id: str, body: Any) -> dict[str, Any]:
         """Return the envelope that a run of a published flow is submitted as.
@@ -296,14 +323,25 @@ def _digest(document: Any) -> str:
     return sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _uses(row: VersionRow, document: Mapping[str, Any]) -> list[UseRow]:
-    """Return the nodes of a document that run stored flows."""
-    found = []
-    for node in document["plan"].get("nodes", ()):
-        used = node.get("flow_id") if isinstance(node, Mapping) and node.get("kind") == "subflow" else None
-        if isinstance(used, str):
-            found.append(UseRow(row.flow_id, str(node.get("node_id")), row.tenant, used, node.get("version")))
-    return found
+def _use(use: UseRow) -> dict[str, Any]:
+    of_flow = use.user_kind == "flow"
+    return {
+        "flow_id": use.user_id if of_flow else None,
+        "template_id": None if of_flow else use.user_id,
+        "node_id": use.node_id,
+        "via": use.via,
+        "version": use.version,
+    }
+
+
+def _planned(run: PlannedRow) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "node_id": run.node_id,
+        "child_run_id": run.child_run_id,
+        "status": run.status,
+        "created_at": rfc3339(run.created_at),
+    }
 
 
 def _item(row: FlowRow) -> dict[str, Any]:

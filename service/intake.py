@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from contracts.answer import answer_schema
-from contracts.capability import CapabilityDirectory
+from contracts.capability import CapabilityDirectory, Catalogue
 from contracts.clock import YEAR_MS
 from contracts.envelope import JsonSchemaContract, TaskEnvelope, read_envelope
 from contracts.errors import EnvelopeInvalid, ErrorItem
@@ -29,8 +29,12 @@ class Admitted:
     contract: CompiledSchema
 
 
-def admit(body: Any, directory: CapabilityDirectory, *, models: bool = False) -> Admitted:
+def admit(
+    body: Any, directory: CapabilityDirectory, *, models: bool = False, own: Callable[[], Catalogue] | None = None
+) -> Admitted:
     """Return the admitted envelope; ``models`` says whether a model is configured.
+
+    ``own`` returns the caller's catalogue, facets of its flows included: marks in a schema may name those, too.
 
     Raises ``EnvelopeInvalid`` (shape, unknown facet), ``Unsupported``, ``SchemaRefused`` (pointers into the body).
     """
@@ -40,6 +44,8 @@ def admit(body: Any, directory: CapabilityDirectory, *, models: bool = False) ->
     _check_conditions(envelope)
     catalogue = directory.catalogue()
     strangers = unknown_facets(envelope, catalogue)
+    if strangers and own is not None and isinstance(envelope.contract, JsonSchemaContract):
+        strangers = unknown_facets(envelope, own())
     if strangers:
         raise EnvelopeInvalid("The output contract names facets that nobody declared.", errors=strangers)
     facets = {facet.name: facet.schema for facet in catalogue.facets}

@@ -8,19 +8,27 @@ from typing import Any
 from contracts.access import Principal
 from contracts.envelope import TaskEnvelope
 from contracts.plan import plan_wire
-from contracts.ports import Planned, Planner, Unplannable
+from contracts.ports import Planned, Planner, Reconsider, Unplannable
 from engine.drafting import MODEL, Drafting, draft
+from service.offering import NO_OFFERING, NoOffering, Offering
 
-Read = Callable[[Any], TaskEnvelope]
-"""A JSON value → an envelope that would be accepted; raises the same refusals as accepting it does."""
+Read = Callable[[Any, str], TaskEnvelope]
+"""A JSON value and a tenant → an envelope that would be accepted; raises the same refusals as accepting it does."""
 
 
 class Plans:
     """The dry run. ``read`` is the intake's own reading, so that it refuses exactly what a submission would."""
 
-    def __init__(self, planner: Planner, read: Read, drafting: Drafting | None = None) -> None:
-        """Take the planner, the intake's reading, and who writes plans by a model."""
+    def __init__(
+        self,
+        planner: Planner,
+        read: Read,
+        drafting: Drafting | None = None,
+        offering: Offering | NoOffering = NO_OFFERING,
+    ) -> None:
+        """Take the planner, the intake's reading, who writes plans by a model, and which flows plans may use."""
         self._planner, self._read, self._drafting = planner, read, drafting or Drafting()
+        self._offering = offering
 
     async def dry_run(self, principal: Principal, body: Any) -> dict[str, Any]:
         """Return ``{"plan", "findings", "estimate"}``; without a plan it is null and the findings say why.
@@ -29,16 +37,20 @@ class Plans:
         at most ``timeouts.run_seconds``; what that costs is nobody's budget. Raises :class:`EnvelopeInvalid`,
         :class:`Unsupported`.
         """
-        answer = await self._answer(self._read(body))
+        await self._offering.ready(principal.tenant)
+        envelope = self._read(body, principal.tenant)
+        answer = await self._answer(envelope, principal.tenant)
+        if isinstance(answer, Unplannable) and await self._offering.news_for(principal.tenant):
+            answer = await self._answer(envelope, principal.tenant)
         if isinstance(answer, Planned):
             plan = plan_wire(answer.plan)
             return {"plan": plan, "findings": plan["findings"], "estimate": plan["estimate"]}
         findings = [finding.model_dump(mode="json", exclude_none=True) for finding in answer.findings]
         return {"plan": None, "findings": findings, "estimate": None}
 
-    async def _answer(self, envelope: TaskEnvelope) -> Planned | Unplannable:
+    async def _answer(self, envelope: TaskEnvelope, tenant: str) -> Planned | Unplannable:
         if envelope.workflow is None and self._drafting.strategy_of(envelope) == MODEL:
-            written = await draft(self._drafting, envelope)
+            written = await draft(self._drafting, envelope, tenant)
             if isinstance(written, Planned):
                 return written
-        return self._planner.plan(envelope)
+        return self._planner.plan(envelope, Reconsider(1, tenant=tenant))

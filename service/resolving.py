@@ -15,6 +15,7 @@ from contracts.access import Principal
 from contracts.agents import FolderFlows, NoFolder
 from contracts.descent import MAX_DEPTH
 from contracts.errors import EnvelopeInvalid, ErrorItem, FlowNotFound, FlowVersionNotFound, TemplateNotFound
+from contracts.flow_capability import FLOW_PREFIX
 from contracts.history import PLANNED, Origin, Trigger
 from contracts.schema import compile_schema
 from service import filling
@@ -22,7 +23,7 @@ from store import flows
 from store.connect import Database
 
 DOCUMENTS: Final = "/context/documents/"
-TOOL: Final = "flow."
+TOOL: Final = FLOW_PREFIX
 """A tool of a chat with this prefix is a stored flow: ``flow.<flow_id>``, or ``flow.<flow_id>@<version>``."""
 LISTS: Final = ("hitl", "runtime")
 """Policies of which a run has its flow's and its caller's."""

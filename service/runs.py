@@ -13,7 +13,7 @@ from contracts.agents import FolderFlows
 from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
 from contracts.history import Origin, Trigger, Way
 from contracts.ids import CORRELATION, RUN
-from contracts.ports import Unplannable
+from contracts.ports import Reconsider, Unplannable
 from engine.birth import Order
 from engine.documents import Supply
 from engine.drafting import MODEL
@@ -21,6 +21,7 @@ from engine.worker import Worker
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
+from service.offering import NO_OFFERING, NoOffering, Offering
 from service.resolving import NO_FOLDER, resolve
 from service.supplies import supply_of, without_missing
 from service.support import refuse_undecidable
@@ -39,9 +40,11 @@ class Accepted:
 class Runs:
     """The use cases that change runs."""
 
-    def __init__(self, worker: Worker, folder: FolderFlows = NO_FOLDER) -> None:
-        """Work with this process's worker; ``folder`` has the flows that are files."""
-        self._worker, self._folder = worker, folder
+    def __init__(
+        self, worker: Worker, folder: FolderFlows = NO_FOLDER, offering: Offering | NoOffering = NO_OFFERING
+    ) -> None:
+        """Work with this process's worker; ``folder`` has flows that are files, ``offering`` those that plans use."""
+        self._worker, self._folder, self._offering = worker, folder, offering
         self._shell = worker.shell
 
     async def submit(
@@ -69,7 +72,10 @@ class Runs:
             if known is not None:
                 return known
         resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
-        admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
+        if resolved.origin.way == "planned":
+            await self._offering.ready(principal.tenant)
+        own, models = self._offering.at_hand(principal.tenant), self._shell.drafting.model is not None
+        admitted = admit(resolved.body, self._shell.directory, models=models, own=own)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
@@ -80,6 +86,8 @@ class Runs:
         supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
         admitted = _supplied(admitted, supply)
         order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
+        if isinstance(order.planned, Unplannable) and await self._offering.news_for(principal.tenant):
+            order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
         order = order if supply is None else replace(order, supply=supply)
         order = order if run_id is None else replace(order, run_id=run_id)
         born = await self._worker.accept(order)
@@ -101,7 +109,7 @@ class Runs:
         strategy = self._shell.drafting.strategy_of(envelope)
         # A model is asked once the run is durable: the stream speaks at once, and a crash leaves a record (design §4).
         written = strategy == MODEL and envelope.workflow is None
-        planned = None if written else self._shell.planner.plan(envelope)
+        planned = None if written else self._shell.planner.plan(envelope, Reconsider(1, tenant=principal.tenant))
         if isinstance(planned, Unplannable) and envelope.workflow is not None:
             raise PlanInvalid(errors=as_errors(planned))
         return Order(

@@ -34,8 +34,9 @@ from service.filling import FLEX
 from service.flows import Flows
 from service.gallery import shipped
 from service.rights import check_build
+from service.usages import uses_of
 from service.verdicts import Verdicts, verdict
-from store import analytics
+from store import analytics, flow_usages
 from store import templates as stored
 from store.analytics import Sums
 from store.connect import Database
@@ -97,6 +98,7 @@ class Templates:
         )  # fmt: skip
         async with self._database.unit() as unit:
             await stored.add(unit, row)
+            await _note(unit, row)
         return await self._shown(row)
 
     async def save(self, principal: Principal, template_id: str, body: Any, revision: int) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Templates:
                 updated_at=self._clock.now_ms(),
             )  # fmt: skip
             await stored.save(unit, changed)
+            await _note(unit, changed)
         return await self._shown(replace(changed, revision=row.revision + 1))
 
     async def remove(self, principal: Principal, template_id: str, revision: int) -> None:
@@ -118,6 +121,7 @@ class Templates:
         async with self._database.unit() as unit:
             row = await self._locked(unit, principal, template_id, revision)
             await stored.remove(unit, row.tenant, row.template_id)
+            await flow_usages.note(unit, row.tenant, row.template_id, ())
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
@@ -195,6 +199,12 @@ class Templates:
     async def _shown(self, row: TemplateRow) -> dict[str, Any]:
         document = orjson.loads(row.document_json)
         return {**_item(row), "template": document, **await self.verdicts(row.tenant, document)}
+
+
+async def _note(unit: Unit, row: TemplateRow) -> None:
+    """Write which stored flows a template names; one that a parameter names is known only when it is filled in."""
+    plan = orjson.loads(row.document_json)["flow"].get("plan")
+    await flow_usages.note(unit, row.tenant, row.template_id, uses_of("template", row.template_id, row.tenant, plan))
 
 
 def _missing(template_id: str) -> TemplateRow:

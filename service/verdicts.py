@@ -11,6 +11,7 @@ from contracts.plan import Finding
 from contracts.ports import Planned, Planner
 from contracts.schema import SchemaRefused, compile_schema
 from contracts.wire import resolve_pointer
+from service.offering import NO_OFFERING, NoOffering, Offering
 from service.resolving import expand
 from store.connect import Database
 
@@ -25,9 +26,9 @@ SCOPE_UNNAMED: Final = "memory_scope_unnamed"
 class Verdicts:
     """Judges documents with the checks that every plan passes."""
 
-    def __init__(self, planner: Planner, database: Database) -> None:
-        """Take the planner, which only checks here, and where the flows are that a plan may name."""
-        self._planner, self._database = planner, database
+    def __init__(self, planner: Planner, database: Database, offering: Offering | NoOffering = NO_OFFERING) -> None:
+        """Take the planner, which only checks here, where the flows are that a plan may name, and who judges them."""
+        self._planner, self._database, self._offering = planner, database, offering
 
     async def of_document(self, tenant: str, document: Any, flow_id: str | None = None) -> dict[str, Any]:
         """Return ``{"valid", "validation": {layer: {"valid", "errors", "warnings"}}}`` of a flow's document.
@@ -42,13 +43,16 @@ class Verdicts:
         ]
         if unresolved:
             return verdict(unresolved)
-        return verdict(self._findings({**document, "plan": plan}))
+        found = self._findings({**document, "plan": plan}, tenant)
+        more = await self._offering.findings(tenant, document, plan, flow_id)
+        known = {(each.code, each.pointer) for each in found}
+        return verdict([*found, *(each for each in more if (each.code, each.pointer) not in known)])
 
     def findings(self, document: Mapping[str, Any]) -> list[Finding]:
         """Return what every check found in a flow's document that names no stored flow."""
         return self._findings(document)
 
-    def _findings(self, document: Mapping[str, Any]) -> list[Finding]:
+    def _findings(self, document: Mapping[str, Any], tenant: str = "") -> list[Finding]:
         try:
             envelope = envelope_of(document, {})
         except FlexError as refused:
@@ -57,7 +61,7 @@ class Verdicts:
                 for item in refused.errors
             ] or [Finding(layer="structure", code=refused.code, message=refused.message)]
         found = list(_schema_findings(document))
-        answer = self._planner.check(document["plan"], envelope, at="/plan")
+        answer = self._planner.check(document["plan"], envelope, at="/plan", tenant=tenant)
         more = answer.plan.findings if isinstance(answer, Planned) else answer.findings
         return [*found, *(each for each in more if not _given_later(each, document))]
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from store.connect import Database
 from store.dialect import id_list, ids_among, locking
-from store.flow_tables import flow_uses, flow_versions, flows
+from store.flow_tables import flow_versions, flows
 from store.keyset import Page, decode, page_of
 from store.statement import Statement, number, text
 from store.unit import Unit
@@ -46,20 +46,8 @@ class VersionRow:
     created_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class UseRow:
-    """A node of one flow's newest version that runs another flow; ``version`` null: its newest."""
-
-    user_id: str
-    node_id: str
-    tenant: str
-    flow_id: str
-    version: int | None
-
-
 _FLOW: Final = tuple(column.name for column in flows.columns)
 _VERSION: Final = tuple(column.name for column in flow_versions.columns)
-_USE: Final = tuple(column.name for column in flow_uses.columns)
 _MINE: Final = (flows.c.tenant == text("of"), flows.c.flow_id == text("flow"))
 
 
@@ -95,9 +83,6 @@ _REMOVE: Final = Statement(sa.delete(flows).where(*_MINE))
 _REMOVE_VERSIONS: Final = Statement(
     sa.delete(flow_versions).where(flow_versions.c.tenant == text("of"), flow_versions.c.flow_id == text("flow"))
 )
-_REMOVE_USES: Final = Statement(
-    sa.delete(flow_uses).where(flow_uses.c.tenant == text("of"), flow_uses.c.user_id == text("flow"))
-)
 _PAGE: Final = Statement(
     sa.select(flows)
     .where(
@@ -129,13 +114,6 @@ _VERSIONS: Final = Statement(
         flow_versions.c.version < number("before"),
     )
     .order_by(flow_versions.c.version.desc())
-    .limit(number("most"))
-)
-_ADD_USE: Final = Statement(sa.insert(flow_uses).values(_given(_USE)))
-_USERS: Final = Statement(
-    sa.select(flow_uses)
-    .where(flow_uses.c.tenant == text("of"), flow_uses.c.flow_id == text("flow"))
-    .order_by(flow_uses.c.user_id, flow_uses.c.node_id)
     .limit(number("most"))
 )
 
@@ -175,18 +153,14 @@ async def save(unit: Unit, row: FlowRow, expected: int, now_ms: int) -> bool:
     return changed == 1
 
 
-async def publish(unit: Unit, row: VersionRow, uses: Sequence[UseRow], now_ms: int) -> None:
-    """Store a version, make it the newest, and note which flows it uses. The flow is locked."""
+async def publish(unit: Unit, row: VersionRow, now_ms: int) -> None:
+    """Store a version and make it the newest. The flow is locked."""
     await unit.execute(_ADD_VERSION, **{name: getattr(row, name) for name in _VERSION})
     await unit.execute(_PUBLISHED, of=row.tenant, flow=row.flow_id, version=row.version, now_ms=now_ms)
-    await unit.execute(_REMOVE_USES, of=row.tenant, flow=row.flow_id)
-    for use in uses:
-        await unit.execute(_ADD_USE, **{name: getattr(use, name) for name in _USE})
 
 
 async def remove(unit: Unit, tenant: str, flow_id: str) -> None:
     """Delete a flow with its versions. Runs keep the plans they have."""
-    await unit.execute(_REMOVE_USES, of=tenant, flow=flow_id)
     await unit.execute(_REMOVE_VERSIONS, of=tenant, flow=flow_id)
     await unit.execute(_REMOVE, of=tenant, flow=flow_id)
 
@@ -221,9 +195,3 @@ async def versions(database: Database, tenant: str, flow_id: str, *, before: int
     async with database.reader() as reader:
         rows = await reader.fetch(_VERSIONS, of=tenant, flow=flow_id, before=before, most=limit)
         return [VersionRow(*row) for row in rows]
-
-
-async def users(database: Database, tenant: str, flow_id: str, limit: int) -> list[UseRow]:
-    """Return which flows' newest versions run this one, at most ``limit`` nodes."""
-    async with database.reader() as reader:
-        return [UseRow(*row) for row in await reader.fetch(_USERS, of=tenant, flow=flow_id, most=limit)]

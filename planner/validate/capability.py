@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from contracts.flow_capability import FLOW_PREFIX
 from contracts.plan import Binding, Finding
 from contracts.wire import pointer_of
 from planner.draft import Draft, Scene, Unit
@@ -21,6 +22,8 @@ def existence(draft: Draft) -> Iterator[Finding]:
     index = draft.scene.index
     for unit in draft.everyone():
         name, version = unit.node.capability_id, unit.node.capability_version
+        if name is not None and unit.node.own.get("plan") is not None and unit.node.kind == "subflow":
+            continue  # the plan of a stored flow stands in the node: whatever was published since, it runs that
         if name is None:
             if unit.kind is not None and unit.kind.needs_capability:
                 yield unit.finding("capability", "capability_missing", f"A {unit.node.kind} needs a capability_id.")
@@ -31,6 +34,10 @@ def existence(draft: Draft) -> Iterator[Finding]:
             why = index.catalogue.inactive_reasons.get(name)
             message = f"Capability {name!r} is not active."
             yield unit.finding("capability", "capability_inactive", message, "/capability_id", why)
+        elif unit.spec is not None and unit.spec.kind == "subflow":
+            message = f"{name!r} is a stored flow: a plan that people write runs it by its flow_id."
+            fix = f'{{"kind": "subflow", "flow_id": "{name.removeprefix(FLOW_PREFIX)}"}}'
+            yield unit.finding("capability", "flow_not_called", message, "/capability_id", fix)
         elif unit.spec is None:
             known = ", ".join(spec.version for spec in index.versions[name])
             message = f"Capability {name!r} has no version {version!r}."
@@ -196,7 +203,9 @@ def unknown_selection(scene: Scene) -> Iterator[Finding]:
     selection = scene.envelope.policies.planner.selection
     for group in ("require", "forbid", "prefer", "avoid"):
         for place, name in enumerate(getattr(selection, group)):
-            if name not in scene.index.versions:
+            # A flow that is gone can be forbidden: its own child runs forbid it.
+            gone = group == "forbid" and name.startswith(FLOW_PREFIX)
+            if name not in scene.index.versions and not gone:
                 pointer = f"/policies/planner/selection/{group}/{place}"
                 message = f"There is no capability {name!r}."
                 yield Finding(layer="capability", code="unknown_capability", message=message, pointer=pointer)

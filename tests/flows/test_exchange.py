@@ -98,4 +98,4 @@ async def test_who_uses_a_flow_can_be_read(service: Service) -> None:
     """W2: deleting what others run would break them."""
     flow = await made(service)
     usage = await service.client.get(f"/api/v1/flows/{flow['flow_id']}/usage")
-    assert usage.json() == {"items": []}
+    assert usage.json() == {"items": [], "runs": []}

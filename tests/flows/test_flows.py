@@ -206,8 +206,9 @@ async def test_a_flow_runs_another_as_a_child_run(service: Service) -> None:
         payload(frames, "complete", output=output)
         assert "child_run_id" in next(frame for frame in frames if frame.shape == "node_start:s").payload
     usage = (await service.client.get(f"/api/v1/flows/{echo}/usage")).json()["items"]
+    named = {"template_id": None, "node_id": "s", "via": "subflow"}
     assert sorted(usage, key=lambda use: str(use["version"])) == [
-        {"flow_id": fixed, "node_id": "s", "version": 1}, {"flow_id": outer, "node_id": "s", "version": None},
+        {**named, "flow_id": fixed, "version": 1}, {**named, "flow_id": outer, "version": None},
     ]  # fmt: skip
     used = await service.client.delete(f"/api/v1/flows/{echo}", headers=tag(4))
     assert (used.status_code, used.json()["code"]) == (409, "flow_in_use")

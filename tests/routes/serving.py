@@ -182,7 +182,7 @@ class TestPlanner:
         return Unplannable((Finding(layer="capability", code="missing_facet", message="Nothing makes it."),))
 
     def check(
-        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None
+        self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None, tenant: str = ""
     ) -> Planned | Unplannable:
         return self.plan(envelope)
 
@@ -249,7 +249,7 @@ def doors_over(parts: Parts, **changes: Any) -> Doors:
         "lineages": Lineages(_shell(parts, clock)),
         "callbacks": Callbacks(_shell(parts, clock)),
         "streams": Streams(parts.database, parts.feed, clock),
-        "plans": Plans(TestPlanner(), read_envelope),
+        "plans": Plans(TestPlanner(), lambda body, _tenant: read_envelope(body)),
         "capabilities": Capabilities(TestDirectory()),
         "agents": Agents(None, Registry(), Verdicts(TestPlanner(), parts.database)),
         "registrations": TestRegistrations(),
