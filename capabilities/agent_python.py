@@ -113,6 +113,7 @@ def _of_pocketflow(module: ModuleType, file: FoundFile, text: str) -> Declared |
         consumes=parameters(getattr(module, "CONSUMES", {})),
         produces=produced(getattr(module, "PRODUCES", ())),
         effects=getattr(module, "EFFECTS", "none"),
+        scopes=tuple(getattr(module, "SCOPES", ())),
         latency_ms=100,
     )
     place = f"{file.path.resolve()}:{_line_of(text, name)}"

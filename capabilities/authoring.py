@@ -98,6 +98,7 @@ def capability(
     in_process: bool = True,
     tokens: int = 0,
     literals: Mapping[str, LiteralCheck] | None = None,
+    scopes: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], FunctionCapability]:
     """Make a capability of a function; the description defaults to the first line of its docstring.
 
@@ -108,7 +109,7 @@ def capability(
     fixed: dict[str, Any] = {
         "version": version, "effects": effects, "cost": cost, "latency_ms": latency_ms, "quality": quality,
         "generic": generic, "batch": batch, "requires": requires, "in_process": in_process, "tokens": tokens,
-        "literals": literals or {},
+        "literals": literals or {}, "scopes": scopes,
     }  # fmt: skip
 
     def declare(function: Callable[..., Any]) -> FunctionCapability:

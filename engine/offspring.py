@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from contracts.answer import answer_schema
-from contracts.envelope import TaskEnvelope, read_envelope
+from contracts.envelope import TaskEnvelope, kept_envelope
 from contracts.events import Event, PlanGenerated, Start, encode
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
@@ -21,7 +21,7 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
 
     It belongs to its parent's tenant and principal, has its correlation id, and stands one level below it.
     """
-    envelope = read_envelope(child.envelope)
+    envelope = kept_envelope(child.envelope)
     workflow = envelope.workflow
     if workflow is None or workflow.plan is None:
         raise ValueError(f"the child run of {child.node_id} has no plan")

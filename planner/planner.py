@@ -48,7 +48,8 @@ class SearchPlanner:
             return self.check(envelope.workflow.plan, envelope, at="/workflow/plan")
         again = reconsider or NOTHING
         self._indexed()
-        key = _key(envelope, "plan", sorted(again.without), again.notes, *_of_run(again.present, again.completed))
+        rest = (sorted(again.without), again.notes, *_of_run(again.present, again.completed), *self._rights(envelope))
+        key = _key(envelope, "plan", *rest)
         known = self._recall(key)
         if known is None:
             known = search_plan(self.scene(envelope, again))
@@ -60,7 +61,7 @@ class SearchPlanner:
     ) -> Planned | Unplannable:
         """Complete, gate, validate and seal a plan's JSON; every broken place becomes a finding."""
         self._indexed()
-        key = _key(envelope, "check", plan, at, *_of_run(present, frozenset()))
+        key = _key(envelope, "check", plan, at, *_of_run(present, frozenset()), *self._rights(envelope))
         known = self._recall(key)
         if known is not None:
             return known
@@ -88,6 +89,11 @@ class SearchPlanner:
             self._index = CatalogueIndex(catalogue)
             self._answers.clear()
         return self._index
+
+    def _rights(self, envelope: TaskEnvelope) -> tuple[list[str], ...]:
+        """Return what an answer depends on of the scopes that were granted; nothing while none is required."""
+        scoped = self._index is not None and self._index.scoped
+        return () if envelope.granted is None or not scoped else (sorted(envelope.granted),)
 
     def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:
         """Return the kept answer to a question; plans are immutable, so they are shared."""

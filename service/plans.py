@@ -9,6 +9,7 @@ from contracts.access import Principal
 from contracts.envelope import TaskEnvelope
 from contracts.plan import plan_wire
 from contracts.ports import Planned, Planner, Unplannable
+from contracts.scopes import granted_to
 from engine.drafting import MODEL, Drafting, draft
 
 Read = Callable[[Any], TaskEnvelope]
@@ -29,7 +30,7 @@ class Plans:
         at most ``timeouts.run_seconds``; what that costs is nobody's budget. Raises :class:`EnvelopeInvalid`,
         :class:`Unsupported`.
         """
-        answer = await self._answer(self._read(body))
+        answer = await self._answer(self._read(body).granting(granted_to(principal)))
         if isinstance(answer, Planned):
             plan = plan_wire(answer.plan)
             return {"plan": plan, "findings": plan["findings"], "estimate": plan["estimate"]}

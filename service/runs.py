@@ -14,6 +14,7 @@ from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
 from contracts.history import Origin, Trigger, Way
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Unplannable
+from contracts.scopes import granted_to
 from engine.birth import Order
 from engine.documents import Supply
 from engine.drafting import MODEL
@@ -69,7 +70,8 @@ class Runs:
             if known is not None:
                 return known
         resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
-        admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
+        models, granted = self._shell.drafting.model is not None, granted_to(principal)
+        admitted = admit(resolved.body, self._shell.directory, models=models, granted=granted)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())

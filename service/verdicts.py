@@ -10,6 +10,7 @@ from contracts.errors import FlexError
 from contracts.plan import Finding
 from contracts.ports import Planned, Planner
 from contracts.schema import SchemaRefused, compile_schema
+from contracts.scopes import Granted
 from contracts.wire import resolve_pointer
 from service.resolving import expand
 from store.connect import Database
@@ -29,11 +30,14 @@ class Verdicts:
         """Take the planner, which only checks here, and where the flows are that a plan may name."""
         self._planner, self._database = planner, database
 
-    async def of_document(self, tenant: str, document: Any, flow_id: str | None = None) -> dict[str, Any]:
+    async def of_document(
+        self, tenant: str, document: Any, flow_id: str | None = None, granted: Granted = None
+    ) -> dict[str, Any]:
         """Return ``{"valid", "validation": {layer: {"valid", "errors", "warnings"}}}`` of a flow's document.
 
         Pointers lead into the document. A layer's verdict stands whatever the others say. ``flow_id`` is the flow
-        that the document is of: it must not run itself.
+        that the document is of: it must not run itself. ``granted`` are the scopes of who would run it; without them
+        the verdict is on the document alone.
         """
         above = () if flow_id is None else (flow_id,)
         plan, missing = await expand(self._database, tenant, document["plan"], "/plan", above)
@@ -42,15 +46,15 @@ class Verdicts:
         ]
         if unresolved:
             return verdict(unresolved)
-        return verdict(self._findings({**document, "plan": plan}))
+        return verdict(self._findings({**document, "plan": plan}, granted))
 
     def findings(self, document: Mapping[str, Any]) -> list[Finding]:
         """Return what every check found in a flow's document that names no stored flow."""
         return self._findings(document)
 
-    def _findings(self, document: Mapping[str, Any]) -> list[Finding]:
+    def _findings(self, document: Mapping[str, Any], granted: Granted = None) -> list[Finding]:
         try:
-            envelope = envelope_of(document, {})
+            envelope = envelope_of(document, {}).granting(granted)
         except FlexError as refused:
             return [
                 Finding(layer="structure", code=item.code, message=item.message, pointer=item.pointer)
