@@ -260,7 +260,8 @@ RENDERED: Final[Mapping[str, Schema]] = {
     ),
     "Retention": record(
         "How many days things are kept; null is for ever. `updated_by` is null while the service's own policy holds.",
-        runs_days=_NUMBER_OR_NULL, audit_days=_NUMBER_OR_NULL, updated_by=_TEXT_OR_NULL, updated_at=_TIME_OR_NULL,
+        runs_days=_NUMBER_OR_NULL, audit_days=_NUMBER_OR_NULL, conversations_days=_NUMBER_OR_NULL,
+        documents_days=_NUMBER_OR_NULL, memory_days=_NUMBER_OR_NULL, updated_by=_TEXT_OR_NULL, updated_at=_TIME_OR_NULL,
     ),
     "Me": record("The caller.", subject=_TEXT, tenant=_TEXT, roles=_TEXTS, groups=_TEXTS, scopes=_TEXTS),
     "Config": open_record("What a client may know of the settings.", version=_TEXT),
