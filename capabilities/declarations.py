@@ -101,6 +101,11 @@ def produced(produces: Produces) -> tuple[str, ...]:
     return tuple(facet_name(each) for each in several)
 
 
+def named(scopes: str | Sequence[str]) -> tuple[str, ...]:
+    """Read one scope or several."""
+    return (scopes,) if isinstance(scopes, str) else tuple(scopes)
+
+
 def check_spec(spec: CapabilitySpec, place: str) -> None:
     """Raise :class:`DeclarationError` for what can be seen without knowing the other declarations."""
     name = spec.capability_id

@@ -416,8 +416,9 @@ def kept_envelope(data: Any) -> TaskEnvelope:
 
 def granting_json(data: Mapping[str, Any], scopes: frozenset[str] | None) -> dict[str, Any]:
     """Return an envelope's JSON as it is kept for a run that may use these scopes."""
-    plain = {name: value for name, value in data.items() if name != GRANTED}
-    return plain if scopes is None else {**plain, GRANTED: sorted(scopes)}
+    if scopes is not None:
+        return {**data, GRANTED: sorted(scopes)}
+    return {name: value for name, value in data.items() if name != GRANTED}
 
 
 def _read_contract(data: Any) -> Wire:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from contracts.answer import answer_schema
-from contracts.envelope import TaskEnvelope, kept_envelope
+from contracts.envelope import TaskEnvelope, granting_json, kept_envelope
 from contracts.events import Event, PlanGenerated, Start, encode
 from contracts.lifecycle import RunStatus
 from contracts.plan import PlanGraph
@@ -53,7 +53,8 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
         contract_hash=contract_hash,
         now_ms=at_ms,
     )
-    return Birth(run, orjson.dumps(envelope.model_dump(mode="json")).decode(), write)
+    kept = granting_json(envelope.model_dump(mode="json"), envelope.granted)
+    return Birth(run, orjson.dumps(kept).decode(), write)
 
 
 def _opening(

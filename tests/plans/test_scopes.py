@@ -125,6 +125,16 @@ async def test_nobody_edits_into_a_run_what_he_may_not_do(service: Service) -> N
             assert answer.status_code == status, answer.text
             if status == 422:
                 assert ("/plan/nodes/1/capability_id", "scope_missing") in refusals(answer)
+        inside = plan({"node_id": "s", "kind": "subflow", "inputs": {}, "plan": plan(ask)})
+        for owner, status in ((ben, 422), (ana, 200)):
+            parent = (await owner.post("/api/v1/runs", json=envelope(inside))).json()["run_id"]
+            async with service.watch(parent) as reader:
+                await reader.until("run_waiting")
+                child = str(payload(reader.frames, "node_start")["child_run_id"])
+            await service.asked(child)
+            body = {"base_version": 1, "plan": with_it, "reason": "x"}
+            answer = await ana.patch(f"/api/v1/runs/{child}/plan", json=body)
+            assert answer.status_code == status, "a child run may use what its parent may"
         started = await ana.post("/api/v1/runs", json=envelope(without, policies=review))
         (prompt,) = await service.asked(started.json()["run_id"])
         decision = {"action": "edit", "answer": with_it}
