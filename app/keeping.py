@@ -13,7 +13,13 @@ from store.connect import Database
 
 def keep_of_settings(settings: Settings) -> Keep:
     """Return how long things are kept where a tenant says nothing; 0 in a setting is for ever."""
-    return Keep(settings.retention_days or None, settings.audit_retention_days or None)
+    return Keep(
+        settings.retention_days or None,
+        settings.audit_retention_days or None,
+        settings.conversation_retention_days or None,
+        settings.document_retention_days or None,
+        settings.memory_retention_days or None,
+    )
 
 
 def build_pruner(

@@ -169,6 +169,26 @@ class Settings(BaseSettings):
         description="Days that audit records and summaries of pruned runs are kept, likewise; 0 keeps them for ever.",
     )
 
+    conversation_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days after its last message that a conversation is kept, where its tenant has no policy; "
+        "0 keeps conversations for ever.",
+    )
+    document_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days after it was last put that a document is kept, likewise; 0 keeps documents for ever.",
+    )
+    memory_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days after it was last written that an entry of memory is kept, likewise; 0 keeps them for ever.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
     )

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pocketflow
 
 from capabilities.agent_files import MODULE, FoundFile, read_text
-from capabilities.declarations import DeclarationError, parameters, produced
+from capabilities.declarations import DeclarationError, named, parameters, produced
 from capabilities.loading import Declared, collect, declarations, explained
 from capabilities.markdown_agent import AGENT_ID, PREFIX
 from capabilities.pocketflow import PocketFlowCapability
@@ -113,6 +113,7 @@ def _of_pocketflow(module: ModuleType, file: FoundFile, text: str) -> Declared |
         consumes=parameters(getattr(module, "CONSUMES", {})),
         produces=produced(getattr(module, "PRODUCES", ())),
         effects=getattr(module, "EFFECTS", "none"),
+        scopes=named(getattr(module, "SCOPES", ())),
         latency_ms=100,
     )
     place = f"{file.path.resolve()}:{_line_of(text, name)}"

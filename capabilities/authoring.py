@@ -17,6 +17,7 @@ from capabilities.declarations import (
     Produces,
     calling_place,
     check_spec,
+    named,
     parameters,
     produced,
 )
@@ -98,6 +99,7 @@ def capability(
     in_process: bool = True,
     tokens: int = 0,
     literals: Mapping[str, LiteralCheck] | None = None,
+    scopes: str | tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], FunctionCapability]:
     """Make a capability of a function; the description defaults to the first line of its docstring.
 
@@ -108,7 +110,7 @@ def capability(
     fixed: dict[str, Any] = {
         "version": version, "effects": effects, "cost": cost, "latency_ms": latency_ms, "quality": quality,
         "generic": generic, "batch": batch, "requires": requires, "in_process": in_process, "tokens": tokens,
-        "literals": literals or {},
+        "literals": literals or {}, "scopes": named(scopes),
     }  # fmt: skip
 
     def declare(function: Callable[..., Any]) -> FunctionCapability:

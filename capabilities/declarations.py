@@ -15,6 +15,7 @@ from contracts.capability import CapabilitySpec, Facet, Param
 from contracts.errors import FlexError
 from contracts.ids import is_token
 from contracts.schema import compile_schema
+from contracts.scopes import is_scope
 
 FacetName = str | Facet
 Consumes = Mapping[str, str | Facet | Param]
@@ -100,6 +101,11 @@ def produced(produces: Produces) -> tuple[str, ...]:
     return tuple(facet_name(each) for each in several)
 
 
+def named(scopes: str | Sequence[str]) -> tuple[str, ...]:
+    """Read one scope or several."""
+    return (scopes,) if isinstance(scopes, str) else tuple(scopes)
+
+
 def check_spec(spec: CapabilitySpec, place: str) -> None:
     """Raise :class:`DeclarationError` for what can be seen without knowing the other declarations."""
     name = spec.capability_id
@@ -108,6 +114,9 @@ def check_spec(spec: CapabilitySpec, place: str) -> None:
     unreadable = [param for param in spec.consumes if not param.isidentifier()]
     if unreadable:
         raise DeclarationError(place, f"{name}: {unreadable[0]!r} is no parameter name")
+    strange = [scope for scope in spec.scopes if not is_scope(scope)]
+    if strange:
+        raise DeclarationError(place, f"{name}: {strange[0]!r} is no scope; one is letters, digits and _ . : / -")
     if spec.effects not in ("none", "idempotent", "once"):
         raise DeclarationError(place, f"{name}: effects are none, idempotent or once, not {spec.effects!r}")
     if not 0 <= spec.quality <= 1 or spec.cost < 0 or spec.latency_ms < 0 or spec.tokens < 0:

@@ -16,6 +16,7 @@ from capabilities.world import World
 from contracts.agents import AgentFault
 from contracts.capability import Bundle, CallContext, CapabilitySpec, Param, Result
 from contracts.errors import FlowInvalid
+from contracts.scopes import Scope
 from contracts.wire import Wire, read_model
 
 PREFIX: Final = "agent."
@@ -34,6 +35,7 @@ class FrontMatter(Wire):
     ``tools`` are capability ids; ``memory_scope`` is ``isolated`` (the agent's own on each story) or
     ``shared:<namespace>``; ``wait_for`` are document ids; ``parallel: false`` keeps it out of parallel groups.
     ``consumes`` is parameter → facet (``name?`` is optional), ``produces`` a facet or a list of them.
+    ``scopes`` are what a caller must have been granted for its runs to call the agent.
     """
 
     id: AgentId
@@ -46,6 +48,7 @@ class FrontMatter(Wire):
     produces: _Token | list[_Token] = Field(default_factory=list)
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     version: _Token = "1.0.0"
+    scopes: Annotated[list[Scope], Field(max_length=20)] = Field(default_factory=list)
 
     @property
     def capability_id(self) -> str:
@@ -139,6 +142,7 @@ class MarkdownAgent(LlmGenerate):
             quality=0.8,
             requires=("model",),
             in_process=False,
+            scopes=tuple(front.scopes),
         )
 
     async def run(self, bundle: Bundle, context: CallContext) -> Result:

@@ -21,6 +21,7 @@ from capabilities.declarations import (
     Produces,
     calling_place,
     check_spec,
+    named,
     parameters,
     produced,
 )
@@ -120,6 +121,7 @@ def from_pocketflow(
     batch: bool = False,
     requires: tuple[str, ...] = (),
     in_process: bool = True,
+    scopes: str | tuple[str, ...] = (),
 ) -> PocketFlowCapability:
     """Make a capability of any PocketFlow Node, BatchNode, AsyncNode, Flow, AsyncFlow and their relatives.
 
@@ -140,6 +142,7 @@ def from_pocketflow(
         batch=batch,
         requires=requires,
         in_process=in_process,
+        scopes=named(scopes),
     )
     return PocketFlowCapability(root, spec, result, shared or {}, calling_place())
 

@@ -70,6 +70,8 @@ class CapabilitySpec:
     tokens: int = 0
     literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
     """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
+    scopes: tuple[str, ...] = ()
+    """what the caller must have been granted for its runs to call it, all of them (W4)"""
     needed: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """the parameters without which a call is impossible"""
 

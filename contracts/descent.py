@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from contracts.envelope import TaskEnvelope
+from contracts.envelope import GRANTED, TaskEnvelope
 from contracts.ids import RUN, ulid
 
 MAX_DEPTH: Final = 8
@@ -72,8 +72,14 @@ def child_envelope(
             "concurrency": policies.concurrency,
             "on_output_invalid": policies.on_output_invalid,
         },
+        **_granted(parent),
         **own,
     }
+
+
+def _granted(parent: TaskEnvelope) -> dict[str, Any]:
+    """Return what says that the child may use no more than its parent."""
+    return {} if parent.granted is None else {GRANTED: sorted(parent.granted)}
 
 
 def _rest(parent: TaskEnvelope, spent: Spent) -> dict[str, Any]:

@@ -6,9 +6,10 @@ facets and capabilities are checked by the planner, and what does not work yet i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.clock import read_rfc3339
@@ -24,6 +25,8 @@ _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Names = Annotated[list[_Name], Field(max_length=200)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 
+GRANTED: Final = "granted_scopes"
+"""Where a stored envelope keeps what its run may use; no caller can write it."""
 APPROVAL_QUESTION: Final = "Approve this output?"
 
 
@@ -357,6 +360,20 @@ class TaskEnvelope(Wire):
     workflow: Workflow | None = None
     start_at: Annotated[str, Field(max_length=40)] | None = None
     """RFC 3339: the run is accepted and planned now, and begins then"""
+    _granted: frozenset[str] | None = PrivateAttr(default=None)
+
+    @property
+    def granted(self) -> frozenset[str] | None:
+        """Return the scopes that the run may use: its caller's when it was accepted; None: every one (W4)."""
+        return self._granted
+
+    def granting(self, scopes: frozenset[str] | None) -> TaskEnvelope:
+        """Return the envelope of a run that may use these scopes."""
+        if scopes == self._granted:
+            return self
+        copied = self.model_copy()
+        copied._granted = scopes
+        return copied
 
     @field_validator("start_at")
     @classmethod
@@ -387,6 +404,21 @@ def read_envelope(data: Any) -> TaskEnvelope:
     envelope = read_model(TaskEnvelope, data, EnvelopeInvalid)
     contract = _read_contract(envelope.output_contract)
     return envelope.model_copy(update={"output_contract": contract})
+
+
+def kept_envelope(data: Any) -> TaskEnvelope:
+    """Read an envelope as the service wrote it: with what its run may use (``granted_scopes``), if not everything."""
+    if not isinstance(data, dict) or GRANTED not in data:
+        return read_envelope(data)
+    plain = {name: value for name, value in data.items() if name != GRANTED}
+    return read_envelope(plain).granting(frozenset(data[GRANTED]))
+
+
+def granting_json(data: Mapping[str, Any], scopes: frozenset[str] | None) -> dict[str, Any]:
+    """Return an envelope's JSON as it is kept for a run that may use these scopes."""
+    if scopes is not None:
+        return {**data, GRANTED: sorted(scopes)}
+    return {name: value for name, value in data.items() if name != GRANTED}
 
 
 def _read_contract(data: Any) -> Wire:

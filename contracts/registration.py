@@ -20,6 +20,7 @@ from contracts.capability import CapabilitySpec, Facet, Param
 from contracts.errors import ErrorItem, RegistrationInvalid, Unsupported
 from contracts.ids import is_token
 from contracts.schema import SchemaRefused, compile_schema
+from contracts.scopes import Scope
 from contracts.wire import Wire, pointer_of, read_model
 
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -112,6 +113,8 @@ class Registration(Wire):
     batch: bool = False
     heartbeat_seconds: Annotated[int, Field(ge=5, le=3_600)] = 30
     timeout_seconds: Annotated[float, Field(gt=0, le=3_600)] = 30.0
+    scopes: list[Scope] = Field(default_factory=list, max_length=20)
+    """what a caller must have been granted for its runs to call it"""
 
     @field_validator("capability_id", "version")
     @classmethod
@@ -132,11 +135,14 @@ class Registration(Wire):
             quality=self.quality,
             batch=self.batch,
             in_process=False,
+            scopes=tuple(self.scopes),
         )
 
     def canonical(self) -> str:
         """Return the declaration as JSON text; equal declarations give equal text."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
+        # Without scopes it reads as it did before there were any: a version never changes.
+        shown = self.model_dump(mode="json", exclude=None if self.scopes else {"scopes"})
+        return orjson.dumps(shown, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def read_registration(body: Any) -> Registration:

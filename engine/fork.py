@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from contracts import history
-from contracts.envelope import read_envelope
+from contracts.envelope import kept_envelope
 from contracts.errors import ErrorItem, ForkInvalid, NodeNotFound
 from contracts.events import Frame, PlanGenerated, Start
 from contracts.lifecycle import NodeStatus, RunStatus
@@ -80,7 +80,7 @@ def _state(order: ForkOrder, graph: PlanGraph, shell: Shell, now_ms: int) -> Run
     """Return the fork's state without any node; whatever begins afresh has a generation of its own."""
     origin = order.origin
     envelope_json = orjson.loads(origin.envelope_json)
-    envelope = read_envelope(envelope_json)
+    envelope = kept_envelope(envelope_json)
     ledger = Ledger(strategy=orjson.loads(origin.run.ledger_json).get("strategy", "search"), depth=order.depth)
     ledger.generations = {row.node_id: row.generation + 1 for row in origin.nodes if "[" not in row.node_id}
     state = RunState(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 
 from contracts.answer import answer_schema
-from contracts.envelope import TaskEnvelope, read_envelope
+from contracts.envelope import TaskEnvelope, granting_json, kept_envelope
 from contracts.events import Event, PlanGenerated, Start, encode
 from contracts.flow_capability import FLOW_PREFIX
 from contracts.history import PLANNED, Origin
@@ -25,7 +25,7 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
 
     It belongs to its parent's tenant and principal, has its correlation id, and stands one level below it.
     """
-    envelope = read_envelope(child.envelope)
+    envelope = kept_envelope(child.envelope)
     workflow = envelope.workflow
     if workflow is None or workflow.plan is None:
         raise ValueError(f"the child run of {child.node_id} has no plan")
@@ -58,7 +58,8 @@ def birth_of(parent: RunState, child: Child, at_ms: int) -> Birth:
         now_ms=at_ms,
         origin=_origin(parent, child),
     )
-    return Birth(run, orjson.dumps(envelope.model_dump(mode="json")).decode(), write)
+    kept = granting_json(envelope.model_dump(mode="json"), envelope.granted)
+    return Birth(run, orjson.dumps(kept).decode(), write)
 
 
 def _origin(parent: RunState, child: Child) -> Origin:

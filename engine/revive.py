@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from contracts.envelope import read_envelope
+from contracts.envelope import kept_envelope
 from contracts.history import Origin
 from contracts.lifecycle import NodeStatus, RunStatus
 from contracts.plan import PlanGraph
@@ -60,7 +60,7 @@ def revive(loaded: LoadedRun, graph: PlanGraph | None, shell: Shell) -> RunState
     """
     row = loaded.run
     envelope_json = orjson.loads(loaded.envelope_json)
-    envelope = read_envelope(envelope_json)
+    envelope = kept_envelope(envelope_json)
     return RunState(
         run_id=row.run_id,
         tenant=row.tenant,

@@ -38,8 +38,8 @@ from store.rows import DecisionRow, PromptRow
 from store.unit import Unit
 
 Within = Callable[[Unit], Awaitable[None]]
-Review = Callable[[PromptRow, Any], Awaitable[Sequence[ErrorItem]]]
-"""(plan review, the edited plan) → what is wrong with it, with pointers below ``/answer``"""
+Review = Callable[[Principal, PromptRow, Any], Awaitable[Sequence[ErrorItem]]]
+"""(who edited it, plan review, the edited plan) → what is wrong with it, with pointers below ``/answer``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Desk:
             return ()
         row = await prompts.get(self._database, principal.tenant, prompt_id)
         reviewed = row is not None and row.kind == PromptKind.PLAN_REVIEW and row.status == PromptStatus.OPEN
-        return await self._review(row, decision.answer) if row is not None and reviewed else ()
+        return await self._review(principal, row, decision.answer) if row is not None and reviewed else ()
 
     async def _store(
         self,

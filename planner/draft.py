@@ -26,6 +26,7 @@ from contracts.plan import (
     PlanGraph,
     PlanNode,
 )
+from contracts.scopes import lacking
 from contracts.wire import Wire, read_model
 from planner.gates import GatePlace, place_of
 from planner.held import held_flows
@@ -93,6 +94,10 @@ class Scene:
         """Return the gates of the present plan: policy, place and target → node."""
         nodes = [] if self.present is None else self.present.nodes
         return {place_of(node): node.node_id for node in nodes if "guards" in node.own}
+
+    def lacking(self, spec: CapabilitySpec) -> list[str]:
+        """Return the scopes that a capability requires and this run was not granted (W4)."""
+        return lacking(spec.scopes, self.envelope.granted) if spec.scopes else []
 
     @cached_property
     def held(self) -> Mapping[str, Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from contracts.errors import EnvelopeInvalid, FlowInvalid
 from contracts.flow_capability import FlowCapability, FlowOffer
 from contracts.plan import Estimate, Finding, KindTable, PlanGraph
 from contracts.ports import Planned
+from contracts.scopes import scopes_of
 from contracts.wire import pointer_of, read_model
 from planner.checking import check_plan
 from planner.draft import PlanLimits, Scene
@@ -124,6 +125,7 @@ def judged(
         estimate.latency_ms if said.latency_ms is None else said.latency_ms,
         said.quality,
         tokens=estimate.tokens if said.tokens is None else said.tokens,
+        scopes=scopes_of(document["plan"], index.catalogue),
     )
     return spec, findings
 

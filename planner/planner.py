@@ -54,8 +54,8 @@ class SearchPlanner:
             tenant = "" if reconsider is None else reconsider.tenant
             return self.check(envelope.workflow.plan, envelope, at="/workflow/plan", tenant=tenant)
         again = reconsider or NOTHING
-        of_run = _of_run(again.present, again.completed)
-        key = _key(envelope, "plan", self._whose(again.tenant), sorted(again.without), again.notes, *of_run)
+        rest = (sorted(again.without), again.notes, *_of_run(again.present, again.completed))
+        key = _key(envelope, "plan", self._whose(again.tenant), *rest, *self._rights(envelope))
         known = self._recall(key)
         if known is None:
             known = search_plan(self.scene(envelope, again))
@@ -66,7 +66,8 @@ class SearchPlanner:
         self, plan: Any, envelope: TaskEnvelope, at: str = "", present: PlanGraph | None = None, tenant: str = ""
     ) -> Planned | Unplannable:
         """Complete, gate, validate and seal a plan's JSON; every broken place becomes a finding."""
-        key = _key(envelope, "check", self._whose(tenant), plan, at, *_of_run(present, frozenset()))
+        whose, of_run = self._whose(tenant), _of_run(present, frozenset())
+        key = _key(envelope, "check", whose, plan, at, *of_run, *self._rights(envelope))
         known = self._recall(key)
         if known is not None:
             return known
@@ -124,6 +125,11 @@ class SearchPlanner:
             self._answers.clear()
             self._tenants.clear()
         return self._index
+
+    def _rights(self, envelope: TaskEnvelope) -> tuple[list[str], ...]:
+        """Return what an answer depends on of the scopes that were granted; nothing while none is required."""
+        scoped = self._index is not None and self._index.scoped
+        return () if envelope.granted is None or not scoped else (sorted(envelope.granted),)
 
     def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:
         """Return the kept answer to a question; plans are immutable, so they are shared."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from contracts.capability import CapabilitySpec
 from contracts.plan import Finding
+from contracts.scopes import SCOPE_MISSING, sentence
 from planner.compose import mismatch
 from planner.draft import Scene
 from planner.goals import Want
@@ -79,6 +80,7 @@ def _lacks(shop: Workshop, facet: str, pointer: str) -> Iterator[Finding]:
     for leaf, chain in _leaves(shop, facet):
         if leaf in shop.scene.available.mismatched:
             yield mismatch(shop.scene, leaf)
+        yield from _unscoped(shop, leaf, pointer)
         yield Finding(
             layer="capability",
             code="missing_facet",
@@ -86,6 +88,15 @@ def _lacks(shop: Workshop, facet: str, pointer: str) -> Iterator[Finding]:
             pointer=pointer,
             fix=_remedy(shop, leaf),
         )
+
+
+def _unscoped(shop: Workshop, leaf: str, pointer: str) -> Iterator[Finding]:
+    """Yield a finding per capability that would give a facet and that only a scope keeps out (W4)."""
+    for name, spec in shop.scene.index.active.items() if shop.scene.index.scoped else ():
+        lacks = shop.scene.lacking(spec)
+        if leaf in spec.produces and lacks and name not in shop.scene.forbidden:
+            message, fix = sentence(name, lacks), f"Have {', '.join(lacks)} granted to the caller."
+            yield Finding(layer="security", code=SCOPE_MISSING, message=message, pointer=pointer, fix=fix)
 
 
 def _leaves(shop: Workshop, facet: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -130,6 +141,9 @@ def _out(scene: Scene, spec: CapabilitySpec) -> str | None:
         return scene.index.catalogue.inactive_reasons.get(spec.capability_id, "not active")
     if spec.kind in scene.envelope.policies.planner.topology.forbidden_kinds:
         return f"the kind {spec.kind} is forbidden"
+    lacks = scene.lacking(spec)
+    if lacks:
+        return f"the scope {', '.join(lacks)} was not granted"
     return None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from contracts.descent import MAX_DEPTH, child_envelope
-from contracts.envelope import TaskEnvelope, read_envelope
+from contracts.envelope import TaskEnvelope, kept_envelope
 from contracts.plan import Binding, Finding, PlanGraph, PlanNode, plan_wire
 from contracts.ports import Planned, Unplannable
 from planner.draft import Scene, Unit, inner_of, unit_of
@@ -73,7 +73,7 @@ class _Work:
                 self.findings.append(unit.finding("structure", "bad_schema", message, f"{below}/inputs"))
                 continue
             own = {"objective": self.scene.envelope.objective, "output_contract": {"schema": True}}
-            envelope = read_envelope(child_envelope(self.scene.envelope, own))
+            envelope = kept_envelope(child_envelope(self.scene.envelope, own))
             given = dict.fromkeys(_may_be_given(flow.inputs, flow.plan), UNKNOWN)
             made = self._checked(unit, flow.plan, envelope.model_copy(update={"inputs": given}), f"{below}/plan")
             flows.append({**shown, "plan": made or flow.plan})
@@ -122,7 +122,7 @@ class _Work:
         if unit.item is not None:
             inputs[unit.item] = UNKNOWN
         child = child_envelope(parent, own, within=unit.node.capability_id)
-        return read_envelope(child).model_copy(update={"inputs": inputs})
+        return kept_envelope(child).model_copy(update={"inputs": inputs})
 
     def _value(self, bound: Binding) -> Any:
         if bound.is_value:

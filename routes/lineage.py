@@ -51,6 +51,7 @@ _ERRORS = (
     errors.RunNotFound,
     errors.RunPruned,
     errors.InvalidRunState,
+    errors.PlanInvalid,
     errors.Unprocessable,
     errors.IdempotencyKeyReused,
     errors.ServerBusy,

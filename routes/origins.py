@@ -19,8 +19,14 @@ from routes.doors import Access, Doors
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-EXPOSED: Final = "X-Run-Id, X-Correlation-Id, Location, Retry-After"
-ALLOWED_HEADERS: Final = "Content-Type, Idempotency-Key, Last-Event-ID, X-Correlation-Id, Prefer, Authorization"
+EXPOSED: Final = (
+    "X-Run-Id, X-Correlation-Id, Location, Retry-After, ETag, Deprecation, Link, Preference-Applied,"
+    " Content-Disposition, WWW-Authenticate, Allow"
+)
+"""What a page may read of an answer besides what every page may (Fetch, CORS-safelisted response headers)."""
+ALLOWED_HEADERS: Final = (
+    "Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-Correlation-Id, Prefer, Authorization"
+)
 ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE"
 ANY_HOST: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Probes call by address; these tell nothing about anybody's data."""

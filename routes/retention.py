@@ -34,7 +34,7 @@ READ = RouteSpec(
     path="/api/v1/retention",
     handler=read,
     name="get_retention",
-    summary="Read how long runs and audit records are kept",
+    summary="Read how long things are kept",
     tag="audit",
     answers=describe.ok("Retention", "The policy; without one of the tenant's own that of the service."),
     errors=(errors.StoreUnavailable,),
@@ -46,9 +46,13 @@ WRITE = RouteSpec(
     path="/api/v1/retention",
     handler=write,
     name="put_retention",
-    summary="Say how long runs and audit records are kept",
+    summary="Say how long things are kept",
     tag="audit",
-    description="Days after its end that a run is kept, and days that an audit record is; null keeps them for ever.",
+    description=(
+        "Days after its end that a run is kept, and days that an audit record is; days without a message, an upload or "
+        "a write that a conversation, a document or an entry of memory is. Null keeps them for ever; what is left out "
+        "of the last three stays as it is."
+    ),
     request=ref("RetentionInput"),
     answers=describe.ok("Retention", "The policy; it holds from the next pruning on."),
     errors=(*describe.BODY_ERRORS, errors.Unprocessable, errors.StoreUnavailable),

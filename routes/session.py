@@ -21,6 +21,7 @@ async def me(request: Request) -> Response:
             "tenant": caller.tenant,
             "roles": sorted(caller.roles),
             "groups": sorted(caller.groups),
+            "scopes": sorted(caller.scopes),
         }
     )
 

@@ -223,7 +223,7 @@ RENDERED: Final[Mapping[str, Schema]] = {
         produces=_TEXTS, effects={"type": "string", "enum": ["none", "idempotent", "once"]},
         cost={"type": "number"}, tokens=_NUMBER, latency_ms=_NUMBER, quality={"type": "number"},
         generic={"type": "boolean"}, batch={"type": "boolean"}, requires=_TEXTS,
-        active={"type": "boolean"}, inactive_reason=_TEXT_OR_NULL,
+        active={"type": "boolean"}, inactive_reason=_TEXT_OR_NULL, scopes=_TEXTS,
     ),
     "Facet": record(
         "A named, typed piece of data.",
@@ -260,9 +260,10 @@ RENDERED: Final[Mapping[str, Schema]] = {
     ),
     "Retention": record(
         "How many days things are kept; null is for ever. `updated_by` is null while the service's own policy holds.",
-        runs_days=_NUMBER_OR_NULL, audit_days=_NUMBER_OR_NULL, updated_by=_TEXT_OR_NULL, updated_at=_TIME_OR_NULL,
+        runs_days=_NUMBER_OR_NULL, audit_days=_NUMBER_OR_NULL, conversations_days=_NUMBER_OR_NULL,
+        documents_days=_NUMBER_OR_NULL, memory_days=_NUMBER_OR_NULL, updated_by=_TEXT_OR_NULL, updated_at=_TIME_OR_NULL,
     ),
-    "Me": record("The caller.", subject=_TEXT, tenant=_TEXT, roles=_TEXTS, groups=_TEXTS),
+    "Me": record("The caller.", subject=_TEXT, tenant=_TEXT, roles=_TEXTS, groups=_TEXTS, scopes=_TEXTS),
     "Config": open_record("What a client may know of the settings.", version=_TEXT),
     "Alive": record("It is alive.", status={"const": "ok"}),
     "Ready": record("Whether it should get traffic.", status=_READY, problems=_TEXTS),

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from contracts.envelope import read_envelope
+from contracts.envelope import kept_envelope
 from contracts.errors import BadToken, CallbackInvalid, ErrorItem, NodeSettled, NotFound, Unprocessable
 from contracts.lifecycle import NODE_TERMINAL, NodeStatus
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
@@ -123,7 +123,7 @@ class Callbacks:
         row = await runs.plan_row(self._database, run.tenant, run.run_id)
         if text is None or row is None:
             raise NotFound("The run has no plan yet.")
-        envelope = read_envelope(orjson.loads(text))
+        envelope = kept_envelope(orjson.loads(text))
         plan = self._shell.compile(read_plan(row.plan_json), envelope)
         return plan, self._shell.world(envelope).contracts
 

@@ -85,6 +85,7 @@ def capability_item(spec: CapabilitySpec, catalogue: Catalogue) -> dict[str, Any
         "generic": spec.generic,
         "batch": spec.batch,
         "requires": [*spec.requires],
+        "scopes": [*spec.scopes],
         "active": active,
         "inactive_reason": None if active else reason,
     }

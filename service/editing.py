@@ -10,7 +10,7 @@ from pydantic import Field
 
 from contracts.access import Principal
 from contracts.clock import rfc3339
-from contracts.envelope import RuntimeRule, TaskEnvelope, read_envelope
+from contracts.envelope import RuntimeRule, TaskEnvelope, kept_envelope
 from contracts.errors import (
     ErrorItem,
     NodeImmutable,
@@ -23,6 +23,7 @@ from contracts.errors import (
 from contracts.lifecycle import NodeStatus
 from contracts.plan import PlanGraph, plan_wire
 from contracts.ports import Unplannable
+from contracts.scopes import granted_to, refused_nodes
 from contracts.wire import MAX_DEPTH, Wire, deep_place, pointer_of, read_model
 from engine.revive import read_plan
 from engine.shell import Shell
@@ -98,6 +99,7 @@ class Editing:
         _check_base(standing, given.base_version)
         _check_cancelled(standing, given.cancel)
         plan = self._checked(standing, given.plan, "/plan")
+        self._check_scopes(principal, standing, plan, "/plan")
         _check_mutable(standing, plan, frozenset(given.cancel), "/plan")
         changes = diff(standing.plan, plan)
         if plan.plan_hash == standing.plan.plan_hash and not given.cancel:
@@ -125,12 +127,13 @@ class Editing:
         _check_mutable(standing, plan, frozenset(given.cancel), "/plan")
         raise invalid(standing.run, "The planner is being asked for another plan; try again when it has answered.")
 
-    async def review(self, row: PromptRow, answer: Any) -> list[ErrorItem]:
+    async def review(self, principal: Principal, row: PromptRow, answer: Any) -> list[ErrorItem]:
         """Return what is wrong with a plan that a reviewer edited, with pointers below ``/answer`` (H2, W4)."""
         run = await self._control.run_of(row.tenant, row.run_id)
         standing = await self._standing(run)
         try:
             plan = self._checked(standing, answer, "/answer")
+            self._check_scopes(principal, standing, plan, "/answer")
             _check_mutable(standing, plan, frozenset(), "/answer")
         except (PlanInvalid, NodeImmutable) as refused:
             return list(refused.errors)
@@ -162,7 +165,7 @@ class Editing:
             raise invalid(run, "The run has no plan yet.")
         text = await runs.envelope(self._database, run.tenant, run.run_id)
         nodes = await runs.node_rows(self._database, run.tenant, run.run_id)
-        return _Standing(run, read_envelope(orjson.loads(text or "{}")), read_plan(row.plan_json), _begun(nodes))
+        return _Standing(run, kept_envelope(orjson.loads(text or "{}")), read_plan(row.plan_json), _begun(nodes))
 
     def _checked(self, standing: _Standing, plan: Any, at: str) -> PlanGraph:
         """Return a plan's JSON complete, gated and sealed; raise ``PlanInvalid`` with a pointer per broken place."""
@@ -170,6 +173,20 @@ class Editing:
         if isinstance(answer, Unplannable):
             raise PlanInvalid(errors=as_errors(answer))
         return answer.plan
+
+    def _check_scopes(self, principal: Principal, standing: _Standing, plan: PlanGraph, at: str) -> None:
+        """Raise ``PlanInvalid`` for nodes that an editor adds or changes and may not have called itself (W4).
+
+        What the run may use was checked with the plan: nobody can have another's run do what neither may.
+        """
+        granted = granted_to(principal)
+        if granted is None:
+            return
+        known = standing.plan.by_id
+        same = {place for place, node in enumerate(plan.nodes) if known.get(node.node_id) == node}
+        items = refused_nodes(plan_wire(plan), self._shell.directory.catalogue(), granted, at, same)
+        if items:
+            raise PlanInvalid(errors=items)
 
     # --- rules -------------------------------------------------------------------------------------------------------
 
@@ -184,7 +201,7 @@ class Editing:
         if has_ended(run):
             raise invalid(run, f"The run is {run.status}.")
         text = await runs.envelope(self._database, run.tenant, run_id)
-        _check_manual(read_envelope(orjson.loads(text or "{}")).policies.runtime, policy_id)
+        _check_manual(kept_envelope(orjson.loads(text or "{}")).policies.runtime, policy_id)
         payload = {"policy_id": policy_id, "by": principal.subject}
         asked = await self._control.ask(principal, run_id, "trigger", payload, "run.policy_triggered")
         return asked.applied("The run has no plan yet.")

@@ -16,6 +16,7 @@ from contracts.errors import EnvelopeInvalid, ErrorItem, FlexError
 from contracts.lifecycle import RUN_TERMINAL, RunStatus
 from contracts.plan import Finding
 from contracts.ports import Planned, Planner, Reconsider
+from contracts.scopes import granted_to
 from contracts.wire import Wire, read_model
 from service import filling
 from service.chats import Chats
@@ -161,7 +162,7 @@ class Executing:
         try:
             envelope = await self.envelope(principal, given)
             resolved = await resolve(self._database, principal, envelope)
-            read = read_envelope(resolved.body)
+            read = read_envelope(resolved.body).granting(granted_to(principal))
         except FlexError as refused:
             items = refused.errors or [ErrorItem("", refused.code, refused.message)]
             return verdict(_structure(item) for item in items)

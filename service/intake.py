@@ -9,10 +9,11 @@ from typing import Any, Final
 from contracts.answer import answer_schema
 from contracts.capability import CapabilityDirectory, Catalogue
 from contracts.clock import YEAR_MS
-from contracts.envelope import JsonSchemaContract, TaskEnvelope, read_envelope
+from contracts.envelope import JsonSchemaContract, TaskEnvelope, granting_json, read_envelope
 from contracts.errors import EnvelopeInvalid, ErrorItem
 from contracts.expressions import ExpressionRefused, compile_rule
 from contracts.schema import CompiledSchema, SchemaRefused, compile_schema
+from contracts.scopes import Granted
 from contracts.wire import MAX_DEPTH, deep_place
 from planner.goals import unknown_facets
 from service.support import refuse_unsupported
@@ -30,9 +31,14 @@ class Admitted:
 
 
 def admit(
-    body: Any, directory: CapabilityDirectory, *, models: bool = False, own: Callable[[], Catalogue] | None = None
+    body: Any,
+    directory: CapabilityDirectory,
+    *,
+    models: bool = False,
+    granted: Granted = None,
+    own: Callable[[], Catalogue] | None = None,
 ) -> Admitted:
-    """Return the admitted envelope; ``models`` says whether a model is configured.
+    """Return the admitted envelope; ``models`` says whether a model is configured, ``granted`` what its run may use.
 
     ``own`` returns the caller's catalogue, facets of its flows included: marks in a schema may name those, too.
 
@@ -49,7 +55,10 @@ def admit(
     if strangers:
         raise EnvelopeInvalid("The output contract names facets that nobody declared.", errors=strangers)
     facets = {facet.name: facet.schema for facet in catalogue.facets}
-    return Admitted(envelope, envelope.model_dump(mode="json"), _compiled(envelope, facets))
+    contract, shown = _compiled(envelope, facets), envelope.model_dump(mode="json")
+    if granted is None:
+        return Admitted(envelope, shown, contract)
+    return Admitted(envelope.granting(granted), granting_json(shown, granted), contract)
 
 
 def _check_conditions(envelope: TaskEnvelope) -> None:

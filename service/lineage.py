@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.access import Principal
-from contracts.envelope import read_envelope
-from contracts.errors import ErrorItem, IdempotencyKeyReused, InvalidRunState, Unprocessable
+from contracts.envelope import GRANTED, granting_json, kept_envelope
+from contracts.errors import ErrorItem, IdempotencyKeyReused, InvalidRunState, PlanInvalid, Unprocessable
 from contracts.ids import AUDIT, RUN
 from contracts.lifecycle import NodeStatus, RunStatus
+from contracts.scopes import granted_to, refused_nodes
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
 from engine.birth import KEY_LIFE_MS
 from engine.copying import Origin
@@ -30,7 +31,7 @@ from service.rights import check_control
 from service.supplies import supply_of
 from store import idempotency, lineage, runs
 from store.audit import AuditRow
-from store.rows import Birth, NodeRow
+from store.rows import Birth, NodeRow, PlanRow
 
 _RETRIED: Final = frozenset({RunStatus.FAILED.value, RunStatus.CANCELLED.value})
 _Reason = Annotated[str, Field(min_length=1, max_length=4_000)]
@@ -115,7 +116,8 @@ class Lineages:
 
         The same ``key`` and body of the same principal give the same run. Raises ``RunNotFound``, ``RunPruned``,
         ``Forbidden``, ``InvalidRunState`` (it has no plan), ``NodeNotFound``, ``ForkInvalid`` (pointers ``/inputs/…``,
-        ``/output…``), ``Unprocessable``, ``IdempotencyKeyReused``, ``StoreUnavailable``; then nothing was started.
+        ``/output…``), ``PlanInvalid`` (it calls what the caller has no scope for),
+        ``Unprocessable``, ``IdempotencyKeyReused``, ``StoreUnavailable``; then nothing was started.
         """
         place = deep_place(body)
         if place is not None:
@@ -174,29 +176,43 @@ class Lineages:
         if plan is None:
             why = "The run has no plan to go on with; send its envelope again."
             raise InvalidRunState(why, run_id=run.run_id, run_status=run.status)
-        children = await self._children(request.principal.tenant, run.run_id, nodes)
-        return Origin(run, envelope_json, plan, nodes, children)
+        kept = self._entrusted(request.principal, envelope_json, plan)
+        return Origin(run, kept, plan, nodes, await self._children(request.principal, run.run_id, nodes))
+
+    def _entrusted(self, principal: Principal, envelope_json: str, plan: PlanRow) -> str:
+        """Return the envelope of a run that goes on in the caller's name: it may use what the caller may (W4).
+
+        Raises ``PlanInvalid`` when the plan calls what the caller has no scope for.
+        """
+        granted, kept = granted_to(principal), orjson.loads(envelope_json)
+        if granted is None and GRANTED not in kept:
+            return envelope_json
+        items = refused_nodes(orjson.loads(plan.plan_json), self._shell.directory.catalogue(), granted, "/plan")
+        if items:
+            raise PlanInvalid("The plan calls what the caller has no scope for.", errors=items)
+        return orjson.dumps(granting_json(kept, granted)).decode()
 
     async def _supply(self, origin: Origin) -> Supply | None:
         """Return the documents of a run that goes on: the versions it held on to, and what it has to wait for."""
-        context = read_envelope(orjson.loads(origin.envelope_json)).context
+        context = kept_envelope(orjson.loads(origin.envelope_json)).context
         held = orjson.loads(origin.run.ledger_json).get("documents", {})
         return await supply_of(self._shell, origin.run.tenant, context, held)
 
-    async def _children(self, tenant: str, run_id: str, nodes: Sequence[NodeRow]) -> dict[str, Origin]:
+    async def _children(self, principal: Principal, run_id: str, nodes: Sequence[NodeRow]) -> dict[str, Origin]:
         """Return the last child runs of nodes that have not completed: a fork goes on in those too, however deep."""
         unfinished = {row.node_id for row in nodes if row.kind == "subflow" and row.status != NodeStatus.COMPLETED}
         if not unfinished:
             return {}
-        found = {}
+        found, tenant = {}, principal.tenant
         for node_id, child_id in (await lineage.last_children(self._database, tenant, run_id)).items():
             known = await lineage.origin(self._database, tenant, child_id) if node_id in unfinished else None
             if known is None:
                 continue
             run, envelope_json, plan, inside = known
             if plan is not None:
-                children = await self._children(tenant, child_id, inside)
-                found[node_id] = Origin(run, envelope_json, plan, inside, children)
+                children = await self._children(principal, child_id, inside)
+                kept = self._entrusted(principal, envelope_json, plan)
+                found[node_id] = Origin(run, kept, plan, inside, children)
         return found
 
     async def _known(self, request: _Request, fingerprint: str) -> Forked | None:

@@ -9,6 +9,7 @@ from contracts.access import Principal
 from contracts.envelope import TaskEnvelope
 from contracts.plan import plan_wire
 from contracts.ports import Planned, Planner, Reconsider, Unplannable
+from contracts.scopes import granted_to
 from engine.drafting import MODEL, Drafting, draft
 from service.offering import NO_OFFERING, NoOffering, Offering
 
@@ -38,7 +39,7 @@ class Plans:
         :class:`Unsupported`.
         """
         await self._offering.ready(principal.tenant)
-        envelope = self._read(body, principal.tenant)
+        envelope = self._read(body, principal.tenant).granting(granted_to(principal))
         answer = await self._answer(envelope, principal.tenant)
         if isinstance(answer, Unplannable) and await self._offering.news_for(principal.tenant):
             answer = await self._answer(envelope, principal.tenant)

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
 
 from contracts.errors import StoreUnavailable
 from contracts.ports import Ids
+from service.forgetting import Forgetting
 from service.retention import Keep, keep_of
 from service.summary import stone_of
 from store import audit, audit_reads, emptying, idempotency, leases, leftovers, retention, tenants
@@ -81,6 +83,7 @@ class Pruner:
         """``defaults`` hold for tenants without a policy; ``count`` is told of everything that went, by table."""
         self._database, self._ids, self._defaults = database, ids, defaults
         self._pause, self._count = pause_seconds, count
+        self._forgetting = Forgetting(database)
         self._swept = False
 
     async def prune(self, asked: Asked | None = None, max_seconds: float | None = None) -> Tally | None:
@@ -110,7 +113,7 @@ class Pruner:
         return tally
 
     async def survey(self, asked: Asked | None = None) -> Tally:
-        """Return what :meth:`prune` would delete of runs and audit records, without changing anything."""
+        """Return what :meth:`prune` would delete of what tenants keep, without changing anything."""
         asked, tally, now_ms = asked or Asked(), Tally(), self._database.clock.now_ms()
         for tenant in await self._tenants(asked):
             keep = await self._keep(tenant, asked)
@@ -119,6 +122,7 @@ class Pruner:
             if keep.audit_days is not None:
                 before_ms = now_ms - keep.audit_days * DAY_MS
                 tally.gone["audit_records"] += await audit_reads.count_before(self._database, tenant, before_ms)
+            tally.gone.update(await self._forgetting.survey(tenant, keep, now_ms))
         tally.gone = +tally.gone
         return tally
 
@@ -154,6 +158,8 @@ class Pruner:
             if keep.audit_days is not None:
                 async for _ in self._records(tenant, now_ms - keep.audit_days * DAY_MS, tally):
                     yield
+            async for _ in self._forgetting.steps(tenant, keep, now_ms, partial(self._note, tally)):
+                yield
         if asked.tenant is None:
             async for _ in self._leftovers(now_ms, tally):
                 yield
@@ -165,7 +171,8 @@ class Pruner:
     async def _tenants(self, asked: Asked) -> list[str]:
         if asked.tenant is not None:
             return [asked.tenant]
-        return sorted({*await tenants.with_runs(self._database), *await tenants.with_records(self._database)})
+        looks = (tenants.with_runs, tenants.with_records, tenants.with_kept)
+        return sorted({tenant for look in looks for tenant in await look(self._database)})
 
     async def _keep(self, tenant: str, asked: Asked) -> Keep:
         if asked.runs_days is not None:

@@ -1,8 +1,8 @@
-"""How long a tenant keeps runs and audit records (P6): reading and changing its policy."""
+"""How long a tenant keeps runs, audit records, conversations, documents and memory (P6): its policy."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Final
 
 import orjson
@@ -27,10 +27,21 @@ _Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
 
 
 class RetentionInput(Wire):
-    """How many days ended runs and audit records are kept; null keeps them for ever."""
+    """How many days things are kept; null keeps them for ever.
+
+    What is left out of the last three stays as it is.
+    """
 
     runs_days: _Days | None
     audit_days: _Days | None
+    conversations_days: _Days | None = None
+    documents_days: _Days | None = None
+    memory_days: _Days | None = None
+
+    def on(self, before: Keep) -> Keep:
+        """Return what holds from now on where ``before`` held."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return replace(before, **given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +50,19 @@ class Keep:
 
     runs_days: int | None
     audit_days: int | None
+    conversations_days: int | None = None
+    documents_days: int | None = None
+    memory_days: int | None = None
 
 
 async def keep_of(reader: Reader, tenant: str, defaults: Keep) -> Keep:
     """Return what holds for a tenant: its own policy, else the service's."""
     row = await stored.policy_of(reader, tenant)
-    return defaults if row is None else Keep(row.runs_days, row.audit_days)
+    return defaults if row is None else _keep(row)
+
+
+def _keep(row: PolicyRow) -> Keep:
+    return Keep(**{part.name: getattr(row, part.name) for part in fields(Keep)})
 
 
 class Retention:
@@ -55,7 +73,7 @@ class Retention:
         self._database, self._clock, self._ids, self._defaults = database, clock, ids, defaults
 
     async def read(self, principal: Principal) -> dict[str, Any]:
-        """Return ``{"runs_days", "audit_days", "updated_by", "updated_at"}``; the last two are null for the defaults.
+        """Return the days of each (``runs_days``, …), ``updated_by`` and ``updated_at``; both null for the defaults.
 
         Raises Forbidden.
         """
@@ -68,10 +86,10 @@ class Retention:
         check_retention(principal)
         given = read_model(RetentionInput, body, Unprocessable)
         now_ms = self._clock.now_ms()
-        row = PolicyRow(principal.tenant, given.runs_days, given.audit_days, principal.subject, now_ms)
-        after = Keep(given.runs_days, given.audit_days)
         async with self._database.unit() as unit:
             before = await keep_of(unit, principal.tenant, self._defaults)
+            after = given.on(before)
+            row = PolicyRow(tenant=principal.tenant, updated_by=principal.subject, updated_at=now_ms, **asdict(after))
             await stored.put_policy(unit, row)
             said = {"roles": sorted(principal.roles), "before": asdict(before), "after": asdict(after)}
             await audit.add(
@@ -84,10 +102,9 @@ class Retention:
         return self._shown(principal, row)
 
     def _shown(self, principal: Principal, row: PolicyRow | None) -> dict[str, Any]:
-        keep = self._defaults if row is None else Keep(row.runs_days, row.audit_days)
+        keep = self._defaults if row is None else _keep(row)
         return {
-            "runs_days": keep.runs_days,
-            "audit_days": keep.audit_days,
+            **asdict(keep),
             "updated_by": None if row is None else row.updated_by,
             "updated_at": None if row is None else rfc3339_or_none(row.updated_at),
         }

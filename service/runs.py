@@ -14,6 +14,7 @@ from contracts.errors import ErrorItem, IdempotencyKeyReused, PlanInvalid
 from contracts.history import Origin, Trigger, Way
 from contracts.ids import CORRELATION, RUN
 from contracts.ports import Reconsider, Unplannable
+from contracts.scopes import granted_to
 from engine.birth import Order
 from engine.documents import Supply
 from engine.drafting import MODEL
@@ -75,7 +76,8 @@ class Runs:
         if resolved.origin.way == "planned":
             await self._offering.ready(principal.tenant)
         own, models = self._offering.at_hand(principal.tenant), self._shell.drafting.model is not None
-        admitted = admit(resolved.body, self._shell.directory, models=models, own=own)
+        granted = granted_to(principal)
+        admitted = admit(resolved.body, self._shell.directory, models=models, granted=granted, own=own)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())

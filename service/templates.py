@@ -27,6 +27,7 @@ from contracts.history import Wanted
 from contracts.plan import Finding
 from contracts.ports import Clock, Ids
 from contracts.schema import SchemaRefused, compile_schema
+from contracts.scopes import Granted, granted_to
 from contracts.templates import TemplateDocument, placeholders, with_defaults
 from contracts.wire import MAX_DEPTH, Wire, deep_place, read_model
 from service import filling
@@ -134,14 +135,15 @@ class Templates:
         document = orjson.loads(row.document_json)
         if body is not None:
             document["example"] = read_model(InstantiateInput, body, TemplateInvalid).params
-        return await self.verdicts(principal.tenant, document)
+        return await self.verdicts(principal.tenant, document, granted_to(principal))
 
-    async def verdicts(self, tenant: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    async def verdicts(self, tenant: str, document: Mapping[str, Any], granted: Granted = None) -> dict[str, Any]:
         """Return the four verdicts on a template filled with its example; pointers lead into the filled flow."""
         findings = list(_findings(document))
         if findings:
             return verdict(findings)
-        return await self._verdicts.of_document(tenant, filling.filled(document, document.get("example", {})))
+        flow = filling.filled(document, document.get("example", {}))
+        return await self._verdicts.of_document(tenant, flow, granted=granted)
 
     async def instantiate(self, principal: Principal, template_id: str, body: Any) -> dict[str, Any]:
         """Make a flow's draft of a template. Raises ``Forbidden``, ``TemplateNotFound``, ``TemplateInvalid``."""

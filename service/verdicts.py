@@ -10,6 +10,7 @@ from contracts.errors import FlexError
 from contracts.plan import Finding
 from contracts.ports import Planned, Planner
 from contracts.schema import SchemaRefused, compile_schema
+from contracts.scopes import Granted
 from contracts.wire import resolve_pointer
 from service.offering import NO_OFFERING, NoOffering, Offering
 from service.resolving import expand
@@ -30,11 +31,14 @@ class Verdicts:
         """Take the planner, which only checks here, where the flows are that a plan may name, and who judges them."""
         self._planner, self._database, self._offering = planner, database, offering
 
-    async def of_document(self, tenant: str, document: Any, flow_id: str | None = None) -> dict[str, Any]:
+    async def of_document(
+        self, tenant: str, document: Any, flow_id: str | None = None, granted: Granted = None
+    ) -> dict[str, Any]:
         """Return ``{"valid", "validation": {layer: {"valid", "errors", "warnings"}}}`` of a flow's document.
 
         Pointers lead into the document. A layer's verdict stands whatever the others say. ``flow_id`` is the flow
-        that the document is of: it must not run itself.
+        that the document is of: it must not run itself. ``granted`` are the scopes of who would run it; without them
+        the verdict is on the document alone.
         """
         above = () if flow_id is None else (flow_id,)
         plan, missing = await expand(self._database, tenant, document["plan"], "/plan", above)
@@ -43,7 +47,7 @@ class Verdicts:
         ]
         if unresolved:
             return verdict(unresolved)
-        found = self._findings({**document, "plan": plan}, tenant)
+        found = self._findings({**document, "plan": plan}, granted, tenant)
         more = await self._offering.findings(tenant, document, plan, flow_id)
         known = {(each.code, each.pointer) for each in found}
         return verdict([*found, *(each for each in more if (each.code, each.pointer) not in known)])
@@ -52,9 +56,9 @@ class Verdicts:
         """Return what every check found in a flow's document that names no stored flow."""
         return self._findings(document)
 
-    def _findings(self, document: Mapping[str, Any], tenant: str = "") -> list[Finding]:
+    def _findings(self, document: Mapping[str, Any], granted: Granted = None, tenant: str = "") -> list[Finding]:
         try:
-            envelope = envelope_of(document, {})
+            envelope = envelope_of(document, {}).granting(granted)
         except FlexError as refused:
             return [
                 Finding(layer="structure", code=item.code, message=item.message, pointer=item.pointer)

@@ -23,6 +23,7 @@ conversations: Final = sa.Table(
     number_column("updated_at"),
 )
 sa.Index("ix_conversations_page", conversations.c.tenant, conversations.c.created_at, conversations.c.conversation_id)
+sa.Index("ix_conversations_updated", conversations.c.tenant, conversations.c.updated_at)
 
 # A tree: each message but the first ones answers its parent. What an assistant says is the output of its run, which is
 # written once, by whoever holds the run; so its ``content`` is null here.

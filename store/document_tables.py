@@ -19,6 +19,12 @@ documents: Final = sa.Table(
     "documents", metadata, *_whose(), number_column("version"), number_column("present"), number_column("updated_at")
 )
 
+# What is there, by the time it was last put: retention finds what is old by it.
+sa.Index(
+    "ix_documents_updated", documents.c.tenant, documents.c.updated_at, sqlite_where=sa.text("present = 1"),
+    postgresql_where=sa.text("present = 1"),
+)  # fmt: skip
+
 # Versions never change; old ones go when there are too many.
 document_versions: Final = sa.Table(
     "document_versions",

@@ -74,3 +74,8 @@ sa.Index(
     sqlite_where=sa.text(f"{_LIVE} AND flow_id IS NOT NULL"),
     postgresql_where=sa.text(f"{_LIVE} AND flow_id IS NOT NULL"),
 )  # fmt: skip
+sa.Index(
+    "ix_runs_live_story", runs.c.tenant, runs.c.story_id,
+    sqlite_where=sa.text(f"{_LIVE} AND story_id IS NOT NULL"),
+    postgresql_where=sa.text(f"{_LIVE} AND story_id IS NOT NULL"),
+)  # fmt: skip

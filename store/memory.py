@@ -135,23 +135,24 @@ async def lock(unit: Unit, tenant: str, scope: Scope, now_ms: int) -> ScopeState
 async def put(unit: Unit, row: EntryRow, state: ScopeState) -> None:
     """Write an entry over and what its scope has become. The scope is locked."""
     await unit.execute(PUT, **{name: getattr(row, name) for name in ENTRY})
-    await _written(unit, row.tenant, Scope(row.kind, row.owner, row.story), state)
+    await write_scope(unit, row.tenant, Scope(row.kind, row.owner, row.story), state)
 
 
 async def delete(unit: Unit, tenant: str, scope: Scope, key: str, state: ScopeState) -> None:
     """Forget an entry. The scope is locked."""
     await unit.execute(DELETE, **at(tenant, scope), which=key)
-    await _written(unit, tenant, scope, state)
+    await write_scope(unit, tenant, scope, state)
 
 
 async def empty(unit: Unit, tenant: str, scope: Scope, state: ScopeState) -> int:
     """Forget every entry of a scope; returns how many there were. The scope is locked."""
     gone = await unit.execute(_EMPTY, **at(tenant, scope))
-    await _written(unit, tenant, scope, state)
+    await write_scope(unit, tenant, scope, state)
     return gone
 
 
-async def _written(unit: Unit, tenant: str, scope: Scope, state: ScopeState) -> None:
+async def write_scope(unit: Unit, tenant: str, scope: Scope, state: ScopeState) -> None:
+    """Write what a scope has become. It is locked."""
     await unit.execute(
         SCOPE_WRITTEN, **at(tenant, scope), revision=state.revision, entries=state.entries, updated_at=state.updated_at
     )

@@ -48,3 +48,4 @@ sa.Index(
     memory_entries.c.story,
     memory_entries.c.revision,
 )
+sa.Index("ix_memory_entries_updated", memory_entries.c.tenant, memory_entries.c.updated_at)

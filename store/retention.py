@@ -31,6 +31,9 @@ class PolicyRow:
     audit_days: int | None
     updated_by: str
     updated_at: int
+    conversations_days: int | None = None
+    documents_days: int | None = None
+    memory_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

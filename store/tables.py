@@ -405,6 +405,7 @@ retention_policies: Final = sa.Table(
     number_column("audit_days", null=True),
     text_column("updated_by"),
     number_column("updated_at"),
+    *(number_column(f"{what}_days", null=True) for what in ("conversations", "documents", "memory")),
 )
 
 # What is left of a pruned run: its history summary. Written before anything of it is deleted.

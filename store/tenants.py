@@ -7,6 +7,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from store.connect import Database
+from store.conversation_tables import conversations
+from store.document_tables import documents
+from store.memory_tables import memory_scopes
 from store.statement import Statement, text
 from store.tables import audit_heads, audit_records, runs, tombstones
 
@@ -18,6 +21,7 @@ def _next(table: sa.Table) -> Statement:
 
 _WITH_RUNS: Final = (_next(runs), _next(tombstones))
 _WITH_RECORDS: Final = (_next(audit_heads), _next(audit_records))
+_WITH_KEPT: Final = (_next(conversations), _next(documents), _next(memory_scopes))
 
 
 async def _found(database: Database, statements: tuple[Statement, ...]) -> set[str]:
@@ -39,3 +43,8 @@ async def with_runs(database: Database) -> list[str]:
 async def with_records(database: Database) -> list[str]:
     """Return every tenant that has audit records or a chain."""
     return sorted(await _found(database, _WITH_RECORDS))
+
+
+async def with_kept(database: Database) -> list[str]:
+    """Return every tenant that has conversations, documents or memory."""
+    return sorted(await _found(database, _WITH_KEPT))

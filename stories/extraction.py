@@ -24,7 +24,10 @@ AT_ONCE: Final = 2
 MOST_WAITING: Final = 50
 """Documents that wait to be parsed; more are turned away."""
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-PARSED: Final = frozenset(("application/pdf", DOCX, "text/html", "application/xhtml+xml"))
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+ODT: Final = "application/vnd.oasis.opendocument.text"
+PARSED: Final = frozenset(("application/pdf", DOCX, XLSX, PPTX, ODT, "text/html", "application/xhtml+xml"))
 JSON: Final = "application/json"
 PLAIN: Final = frozenset((
     JSON, "application/xml", "application/yaml", "application/x-yaml", "application/x-ndjson", "application/toml",
@@ -35,6 +38,7 @@ UNTOLD: Final = frozenset(("", "application/octet-stream", "application/x-www-fo
 BY_NAME: Final = {
     ".txt": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown", ".csv": "text/csv",
     ".html": "text/html", ".htm": "text/html", ".json": JSON, ".pdf": "application/pdf", ".docx": DOCX,
+    ".xlsx": XLSX, ".pptx": PPTX, ".odt": ODT,
     ".xml": "application/xml", ".yaml": "application/yaml", ".yml": "application/yaml",
 }  # fmt: skip
 

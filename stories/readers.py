@@ -10,13 +10,18 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import docx as word
+import pypdf
 from docx import Document
 from docx.table import Table
 from docx.text.paragraph import Paragraph
 from lxml import etree, html
 from pypdf import PdfReader
 
+from stories.cutting import cut
+
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PARSERS: Final = (word, pypdf)
 _BLOCKS: Final = frozenset(
     ("address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "form", "h1", "h2", "h3",
      "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table", "tr", "ul")
@@ -72,11 +77,4 @@ READERS: Final[Mapping[str, Callable[[bytes], Iterator[str]]]] = {
 
 def read(content: bytes, media_type: str, most: int) -> str:
     """Return the text of a document, cut off a little after ``most`` characters."""
-    parts: list[str] = []
-    left = most
-    for part in READERS[media_type](content):
-        parts.append(part[: left + 1])
-        left -= len(parts[-1])
-        if left < 0:
-            break
-    return "".join(parts)
+    return cut(READERS[media_type](content), most)

@@ -14,24 +14,31 @@ import json
 import pkgutil
 import resource
 import sys
+from types import ModuleType
 from typing import Final
 
-import docx
-import pypdf
+from stories.cutting import cut
 
-from stories.readers import read
+MODULES: Final = {
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "spreadsheets",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "slides",
+    "application/vnd.oasis.opendocument.text": "opendocument",
+}
+"""Media type → the module that reads it, with ``text`` and ``PARSERS``; ``stories/readers.py`` reads the others.
 
+A process loads the one that it needs: each parser takes some tenths of a second to load.
+"""
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 CPU_SECONDS: Final = 20
 
 
-def prepare() -> None:
-    """Load what parsers load only when a document needs it."""
-    for package in (encodings, docx, pypdf):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+def prepare(module: ModuleType) -> None:
+    """Load what the parsers of a module load only when a document needs it."""
+    for package in (encodings, *module.PARSERS):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             # Some are for other systems, or for libraries that are not here.
             with contextlib.suppress(ImportError):
-                importlib.import_module(module.name)
+                importlib.import_module(found.name)
 
 
 def draw_limits() -> None:
@@ -45,11 +52,13 @@ def draw_limits() -> None:
 
 def main(media_type: str, characters: int) -> None:
     """Read the document."""
-    prepare()
+    module = importlib.import_module(f"stories.{MODULES.get(media_type, 'readers')}")
+    prepare(module)
     draw_limits()
     said: dict[str, str]
     try:
-        said = {"text": read(sys.stdin.buffer.read(), media_type, characters)}
+        take = module.text if media_type in MODULES else module.READERS[media_type]
+        said = {"text": cut(take(sys.stdin.buffer.read()), characters)}
     except MemoryError:
         said = {"error": "It needs more memory than a document may."}
     except RecursionError:

@@ -22,7 +22,7 @@ def prune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete ended runs and audit records that are older than their tenant keeps them. A service does so by itself."""
+    """Delete what is older than its tenant keeps it. A service does so by itself."""
 
     async def work() -> Any:
         from app.commands.database import open_database

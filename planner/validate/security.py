@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from contracts.memory import read_scope
 from contracts.plan import Finding
+from contracts.scopes import SCOPE_MISSING, sentence
 from contracts.wire import pointer_of
 from planner.draft import Draft
 from planner.gates import broken_gates
@@ -98,4 +99,28 @@ def unnamed_scopes(draft: Draft) -> Iterator[Finding]:
                     yield unit.finding("security", "memory_scope_unnamed", message, below, "Name it there.")
 
 
-CHECKS: Final = (secret_literals, forbidden_capabilities, bypassed_gates, refused_literals, unnamed_scopes)
+def missing_scopes(draft: Draft) -> Iterator[Finding]:
+    """A call, or a chat's tool, that requires a scope which the run was not granted."""
+    scene = draft.scene
+    if scene.envelope.granted is None or not scene.index.scoped:
+        return
+    for unit in draft.everyone():
+        called = [("/capability_id", unit.spec)] if unit.spec is not None else []
+        if unit.kind is not None and unit.own is not None:
+            for place, name in enumerate(unit.kind.calls(unit.own)):
+                called += [(pointer_of(["tools", place]), spec) for spec in scene.index.versions.get(name, [])[:1]]
+        for below, spec in called:
+            lacks = scene.lacking(spec)
+            if lacks:
+                fix = f"Have {', '.join(lacks)} granted to the caller, or use another capability."
+                yield unit.finding("security", SCOPE_MISSING, sentence(spec.capability_id, lacks), below, fix)
+
+
+CHECKS: Final = (
+    secret_literals,
+    forbidden_capabilities,
+    missing_scopes,
+    bypassed_gates,
+    refused_literals,
+    unnamed_scopes,
+)

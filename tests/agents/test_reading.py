@@ -8,7 +8,7 @@ from capabilities.agent_files import look
 from capabilities.agent_folder import WORKS, AgentFolder
 from capabilities.agent_groups import read_group
 from capabilities.located_yaml import YamlFault, read_yaml
-from capabilities.markdown_agent import MarkdownFile, read_markdown
+from capabilities.markdown_agent import MarkdownAgent, MarkdownFile, read_markdown
 from capabilities.registry import Registry
 from capabilities.world import World
 from contracts.agents import AgentFault, AgentRecord
@@ -39,7 +39,7 @@ def test_front_matter_and_instructions() -> None:
     text = (
         "---\nid: scout\ndescription: Looks\ntools: [http.get, agent.writer]\nmemory_scope: shared:team\n"
         "wait_for: [brief]\nparallel: false\nconsumes: {log: log_text, 'tone?': tone}\n"
-        "produces: change_records\n---\n\n"
+        "produces: change_records\nscopes: [crm:write]\n---\n\n"
         "Look around.\n\n---\nThis line stays.\n"
     )
     read = read_markdown(text, "scout.md")
@@ -51,6 +51,7 @@ def test_front_matter_and_instructions() -> None:
         ["brief"],
     )
     assert (front.memory_scope, front.parallel) == ("shared:team", False)
+    assert MarkdownAgent(read, World(), "scout.md").spec.scopes == ("crm:write",)
     assert read.instructions == "Look around.\n\n---\nThis line stays."
     assert read.located.line_of("/memory_scope") == 5
 
@@ -65,6 +66,7 @@ def test_front_matter_and_instructions() -> None:
         ("id: a\ntools:\n  - fine\n  - 7", "bad_front_matter", 5),
         ("id: a\nmemory_scope: everything", "bad_front_matter", 3),
         ("id: a\nwait_for: [../x]", "bad_front_matter", 3),
+        ("id: a\nscopes: ['*']", "bad_front_matter", 3),
         ("id: a\nparallel: perhaps", "bad_front_matter", 3),
         ("id: a\n  b: c: d", "bad_yaml", 3),
         ("id: a\nid: b", "bad_yaml", 3),

@@ -50,8 +50,9 @@ async def test_what_is_done_is_on_record(database_url: str) -> None:
         assert [item["seq"] for item in items] == [3, 2, 1]
         newest = items[0]
         assert (newest["kind"], newest["actor"], newest["tenant"]) == ("retention.changed", "user:local", "default")
-        assert newest["body"]["before"] == {"runs_days": 2, "audit_days": None}
-        assert newest["body"]["after"] == {"runs_days": 3, "audit_days": None}
+        rest = {"audit_days": None, "conversations_days": None, "documents_days": None, "memory_days": None}
+        assert newest["body"]["before"] == {"runs_days": 2, **rest}
+        assert newest["body"]["after"] == {"runs_days": 3, **rest}
         assert newest["previous"] == items[1]["hash"]
 
         export = await service.client.get("/api/v1/audit", headers=LINES)

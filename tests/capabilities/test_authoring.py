@@ -118,6 +118,8 @@ def _line_of(error: DeclarationError) -> str:
         ({"capability_id": "a", "effects": "many"}, "effects"),
         ({"capability_id": "a", "consumes": {"not a name": "x"}}, "parameter name"),
         ({"capability_id": "a", "consumes": {"count": "x"}, "batch": True}, "count"),
+        ({"capability_id": "a", "scopes": "crm write"}, "scope"),
+        ({"capability_id": "a", "scopes": ("fine", "*")}, "scope"),
     ],
 )
 def test_a_wrong_spec_names_file_and_line(fields: dict[str, Any], says: str) -> None:

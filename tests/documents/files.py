@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from typing import Any
 
+import odfdo
 from docx import Document
+from openpyxl import Workbook
+from pptx import Presentation
 
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
@@ -24,6 +28,55 @@ def docx(*paragraphs: str, table: list[list[str]] | None = None) -> bytes:
     written = io.BytesIO()
     made.save(written)
     return written.getvalue()
+
+
+def xlsx(**sheets: list[list[Any]]) -> bytes:
+    """A spreadsheet."""
+    made = Workbook(write_only=True)
+    for name, rows in sheets.items():
+        sheet = made.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    written = io.BytesIO()
+    made.save(written)
+    return written.getvalue()
+
+
+def pptx(title: str, body: str, table: list[list[str]], notes: str) -> bytes:
+    """A presentation of one slide."""
+    made = Presentation()
+    slide = made.slides.add_slide(made.slide_layouts[1])
+    slide.shapes.title.text = title
+    slide.placeholders[1].text = body
+    grid = slide.shapes.add_table(len(table), len(table[0]), 0, 0, 900_000, 900_000).table
+    for place, row in enumerate(table):
+        for across, text in enumerate(row):
+            grid.cell(place, across).text = text
+    slide.shapes.add_group_shape().shapes.add_textbox(0, 0, 9, 9).text_frame.text = "grouped"
+    slide.notes_slide.notes_text_frame.text = notes
+    written = io.BytesIO()
+    made.save(written)
+    return written.getvalue()
+
+
+def odt(heading: str, *paragraphs: str, table: list[list[Any]]) -> bytes:
+    """An OpenDocument text."""
+    made = odfdo.Document("text")
+    made.body.clear()
+    made.body.append(odfdo.Header(1, heading))
+    for text in paragraphs:
+        made.body.append(odfdo.Paragraph(text))
+    grid = odfdo.Table("T")
+    grid.set_values(table)
+    made.body.append(grid)
+    written = io.BytesIO()
+    made.save(written)
+    return written.getvalue()
+
+
+def swelling(document: bytes, name: str) -> bytes:
+    """A packed document one of whose parts has three billion bytes."""
+    return _with_raw_part(document, name, _repeated(b"", b"A" * (8 * 1024 * 1024), 380, -15), 380 * 8 * 1024 * 1024)
 
 
 def with_part(document: bytes, name: str, content: bytes) -> bytes:

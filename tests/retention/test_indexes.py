@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 
-from store import audit, audit_reads, emptying, leases, leftovers, retention, tenants, tombstones
+from store import audit, audit_reads, emptying, kept, leases, leftovers, retention, tenants, tombstones
 from store.dialect import id_list
 from store.statement import Statement
 
-MODULES = (audit, audit_reads, emptying, leases, leftovers, retention, tenants, tombstones)
+MODULES = (audit, audit_reads, emptying, kept, leases, leftovers, retention, tenants, tombstones)
 SMALL = {"audit_heads", "audit_checkpoints", "retention_policies", "leases", "workers"}
 """A row per tenant or process."""
 GROW = """
@@ -49,6 +49,20 @@ INSERT INTO history (run_id, tenant, principal, status, way, trigger, objective,
 INSERT INTO pruned_prompts SELECT 'gone_' || n, 'gone_' || n FROM generate_series(1, 20000) AS n;
 INSERT INTO audit_records SELECT 'a' || n, 't' || n % 5, n, 'kind', 'user:ana', 'run_' || n, 'p' || n, '{}', n / 5,
     '', ''
+  FROM generate_series(1, 20000) AS n;
+INSERT INTO conversations SELECT 'v' || n, 't' || n % 5, 'user:ana', '', '{}', 2, n, n
+  FROM generate_series(1, 20000) AS n;
+INSERT INTO conversation_messages SELECT 'm' || n, 't' || n % 5, 'v' || n, 1, NULL, 'assistant', NULL, 'run_' || n,
+    NULL, NULL, n
+  FROM generate_series(1, 20000) AS n;
+INSERT INTO documents SELECT 't' || n % 5, 's' || n, 'd', 1, 1, n FROM generate_series(1, 20000) AS n;
+INSERT INTO document_versions SELECT 't' || n % 5, 's' || n, 'd', 1, 'text/plain', 1, '', 'ready', NULL, 1, 0,
+    'user:ana', n, 'x', ''
+  FROM generate_series(1, 20000) AS n;
+INSERT INTO memory_entries SELECT 't' || n % 5, 'agent', 'a' || n % 9, 's' || n % 99, 'k' || n, '1', n, n, n, NULL,
+    NULL, NULL, 'user:ana'
+  FROM generate_series(1, 20000) AS n;
+INSERT INTO memory_scopes SELECT 't' || n % 5, 'agent', 'a' || n % 9, 's' || n, n, 1, n
   FROM generate_series(1, 20000) AS n;
 ANALYZE;
 """

@@ -23,13 +23,19 @@ async def test_the_service_has_a_policy_until_the_tenant_has_one(database_url: s
     """P6: defaults come from the settings; a tenant's own policy replaces them whole, null is for ever."""
     async with serving(database_url, retention_days=90, audit_retention_days=0) as service:
         first = await service.client.get(URL)
-        assert first.json() == {"runs_days": 90, "audit_days": None, "updated_by": None, "updated_at": None}
+        kept = {"conversations_days": None, "documents_days": None, "memory_days": None}
+        assert first.json() == {"runs_days": 90, "audit_days": None, **kept, "updated_by": None, "updated_at": None}
         put = await service.client.put(URL, json={"runs_days": None, "auditDays": 30})
         assert put.status_code == 200
         shown = (await service.client.get(URL)).json()
         assert shown == put.json()
         assert (shown["runs_days"], shown["audit_days"], shown["updated_by"]) == (None, 30, "user:local")
         assert shown["updated_at"].endswith("Z")
+        more = {"runs_days": 5, "audit_days": 6, "conversations_days": 7, "documentsDays": 8}
+        await service.client.put(URL, json=more)
+        partly = await service.client.put(URL, json={"runs_days": 5, "audit_days": 6, "documents_days": None})
+        shown = partly.json()
+        assert (shown["conversations_days"], shown["documents_days"], shown["memory_days"]) == (7, None, None)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,7 @@ async def test_the_service_has_a_policy_until_the_tenant_has_one(database_url: s
         ({"runs_days": "30", "audit_days": 1}, "/runs_days"),
         ({"runs_days": True, "audit_days": 1}, "/runs_days"),
         ({"runs_days": 30}, "/audit_days"),
+        ({"runs_days": 30, "audit_days": 30, "memory_days": 0}, "/memory_days"),
         ({"runs_days": 30, "audit_days": 30, "days": 1}, "/days"),
     ],
 )
@@ -81,5 +88,7 @@ async def test_only_admins(sqlite_url: str, role: str) -> None:
 
 def test_nothing_is_kept_for_ever_unless_said() -> None:
     """P6: a year for runs, ten for audit records; 0 in the settings is for ever."""
-    assert keep_of_settings(Settings()) == Keep(365, 3_650)
+    assert keep_of_settings(Settings()) == Keep(365, 3_650, None, None, None)
+    some = Settings(conversation_retention_days=1, document_retention_days=2, memory_retention_days=3)
+    assert keep_of_settings(some) == Keep(365, 3_650, 1, 2, 3)
     assert keep_of_settings(Settings(retention_days=0, audit_retention_days=0)) == Keep(None, None)

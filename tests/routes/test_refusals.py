@@ -205,7 +205,18 @@ async def test_foreign_pages_change_nothing(served: Serving) -> None:
     allowed = await post(RUNS, json=ENVELOPE, headers={"Origin": "https://app.example"})
     assert allowed.status_code == 202
     assert allowed.headers["access-control-allow-origin"] == "https://app.example"
-    assert allowed.headers["access-control-expose-headers"] == "X-Run-Id, X-Correlation-Id, Location, Retry-After"
+    exposed = set(allowed.headers["access-control-expose-headers"].lower().split(", "))
+    assert {"x-run-id", "location", "retry-after", "etag", "deprecation", "link", "preference-applied"} <= exposed
+    described = (await served.client.get("/openapi.json")).json()["paths"]
+    sent = {
+        header.lower()
+        for methods in described.values()
+        for method in methods.values()
+        if isinstance(method, dict)
+        for answer in method.get("responses", {}).values()
+        for header in answer.get("headers", ())
+    }
+    assert sent - {"cache-control", "content-type", "content-language"} <= exposed
     stranger = await served.client.get(RUNS, headers={"Origin": "https://evil.example"})
     assert stranger.status_code == 200
     assert "access-control-allow-origin" not in stranger.headers
@@ -224,7 +235,14 @@ async def test_preflight(served: Serving) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     yes = await served.client.options(STREAM, headers={**asked, "Origin": "https://app.example"})
     assert yes.status_code == 204
-    assert "Idempotency-Key" in yes.headers["access-control-allow-headers"]
+    taken = set(yes.headers["access-control-allow-headers"].lower().split(", "))
+    described = (await served.client.get("/openapi.json")).json()["paths"]
+    params = [
+        param for path in described.values() for method in path.values() for param in method.get("parameters", ())
+    ]
+    asked_for = {param["name"].lower() for param in params if param["in"] == "header"}
+    assert {"if-match", "if-none-match", "idempotency-key", "last-event-id"} <= asked_for <= taken | {"accept"}
+    assert "content-type" in taken
     no = await served.client.options(STREAM, headers={**asked, "Origin": "https://evil.example"})
     assert no.status_code == 403
     assert "access-control-allow-origin" not in no.headers
