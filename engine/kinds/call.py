@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.answers import prompt_problem
-from contracts.capability import Ask, CapabilityError, Result
+from contracts.capability import Ask, CapabilityError, Result, Talk
 from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry, Skip
 from contracts.plan import KindSpec
 from contracts.wire import Wire
 from engine.kinds.base import Work
+from engine.kinds.rounds import converse
 
 
 class NoFields(Wire):
@@ -17,7 +18,10 @@ class NoFields(Wire):
 
 
 class CallKind:
-    """Runs the node's capability once; an :class:`Ask` parks it, the answer resumes it."""
+    """Runs the node's capability once; an :class:`Ask` parks it, the answer resumes it.
+
+    A :class:`Talk` goes on as a chat does.
+    """
 
     pure = False
 
@@ -37,6 +41,8 @@ class CallKind:
                 )
             else:
                 said = await capability.run(work.bundle, work.context)
+            if isinstance(said, Talk):
+                return await converse(work, said, capability.spec.tools)
         except CapabilityError as error:
             if error.retryable:
                 return Retry(error.code, error.message, after_ms=error.after_ms, usage=error.usage)
