@@ -200,7 +200,7 @@ class LiveDirectory:
         reasons = dict(base.inactive_reasons) | {name: why for (name, _), why in versions.items()}
         reasons = {name: why for name, why in reasons.items() if name not in active}
         inactive = MappingProxyType(reasons), MappingProxyType(versions)
-        return Catalogue(tuple(facets.values()), specs, active, *inactive, base.models)
+        return Catalogue(tuple(facets.values()), specs, active, *inactive, base.models, base.remembers, base.awaits)
 
 
 def _read(row: Registered) -> Registration | None:

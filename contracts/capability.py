@@ -228,6 +228,10 @@ class Catalogue:
     """(capability_id, version) → the same, for each version that is not active although another one may be."""
     models: bool = True
     """whether a model is configured"""
+    remembers: bool = False
+    """whether a capability has memory of its own (:attr:`CapabilitySpec.memory`)"""
+    awaits: bool = False
+    """whether a capability needs documents to be there first (:attr:`CapabilitySpec.documents`)"""
 
 
 class CapabilityDirectory(Protocol):

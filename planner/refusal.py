@@ -126,6 +126,8 @@ def _out(scene: Scene, spec: CapabilitySpec) -> str | None:
     """Return why a capability may not be used, None when it may."""
     if spec.capability_id in scene.forbidden:
         return "forbidden by the selection"
+    if tools := sorted(scene.forbidden.intersection(spec.tools)):
+        return f"its tool {tools[0]} is forbidden by the selection"
     if spec.capability_id not in scene.index.active:
         return scene.index.catalogue.inactive_reasons.get(spec.capability_id, "not active")
     if spec.kind in scene.envelope.policies.planner.topology.forbidden_kinds:

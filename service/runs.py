@@ -21,6 +21,7 @@ from engine.worker import Worker
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
+from service.needs import needing
 from service.resolving import NO_FOLDER, resolve
 from service.supplies import supply_of, without_missing
 from service.support import refuse_undecidable
@@ -77,9 +78,14 @@ class Runs:
         origin = resolved.origin
         if way is not None and origin.way == "custom":
             origin = replace(origin, way=way)
+        admitted = needing(admitted, self._shell.directory)
         supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
         admitted = _supplied(admitted, supply)
         order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
+        needed = needing(admitted, self._shell.directory, order.planned)
+        if needed is not admitted:
+            supply = await supply_of(self._shell, principal.tenant, needed.envelope.context, body=body)
+            order = self._order(_supplied(needed, supply), principal, origin, key, fingerprint, correlation_id)
         order = order if supply is None else replace(order, supply=supply)
         order = order if run_id is None else replace(order, run_id=run_id)
         born = await self._worker.accept(order)

@@ -8,7 +8,7 @@ once more, without tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from contracts.capability import CapabilityError, Talk
 from contracts.outcome import Done, Fail, Invoke, Outcome, Retry
@@ -16,6 +16,9 @@ from contracts.ports import ModelReply
 from engine.kinds.base import Work
 from engine.kinds.talk import Said, told
 from engine.toolbox import FlowTool, Offer, asked, toolbox
+
+MAX_DEEP: Final = 8
+"""How deep calls of models may stand inside each other."""
 
 
 def is_last(talk: Talk, said: Said) -> bool:
@@ -55,6 +58,8 @@ async def next_reply(
 async def converse(work: Work, talk: Talk, tools: Sequence[str], flows: Sequence[FlowTool] = ()) -> Outcome:
     """Let a capability's talk go on by one round; its answer is the text, or the value in the talk's schema."""
     said = Said.read(work.parked)
+    if work.node.node_id.count("[") > MAX_DEEP:
+        return Fail("too_deep", f"Capabilities that have others called may stand {MAX_DEEP} deep.")
     offers = {} if work.directory is None else toolbox(tools, work.directory, flows)
     reply = await next_reply(work, talk, said, offers)
     if not isinstance(reply, ModelReply):
