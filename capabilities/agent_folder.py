@@ -15,7 +15,7 @@ from capabilities.agent_groups import ReadGroup, build_group, read_group
 from capabilities.agent_python import agent_name, load_python
 from capabilities.declarations import DeclarationError, place_of
 from capabilities.loading import Declared
-from capabilities.markdown_agent import PREFIX, MarkdownAgent, MarkdownFile, read_markdown, way_back
+from capabilities.markdown_agent import FLOW, PREFIX, MarkdownAgent, MarkdownFile, read_markdown, way_back
 from capabilities.registry import Registry, RegistryConflict
 from capabilities.world import World
 from contracts.agents import AgentFault, AgentRecord, GroupFlow
@@ -174,6 +174,11 @@ class AgentFolder:
             if name not in facets:
                 return read.fault("unknown_facet", f"Nobody declares the facet {name}.", pointer)
         for place, name in enumerate(front.tools):
+            if name.startswith(FLOW):
+                if front.produces:
+                    why = "An agent with flows among its tools cannot be planned with: it produces no facet."
+                    return read.fault("unsupported", why, "/produces")
+                continue
             if name not in there:
                 return read.fault("unknown_tool", f"There is no capability {name!r}.", f"/tools/{place}")
             if (way := way_back(self._tools(), name, front.capability_id)) is not None:

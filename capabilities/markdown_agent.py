@@ -22,11 +22,14 @@ from contracts.memory import AGENT
 from contracts.wire import Wire, read_model
 
 PREFIX: Final = "agent."
+FLOW: Final = "flow."
+"""A tool with this prefix is a stored flow or a group: ``flow.<flow_id>``, or ``flow.<flow_id>@<version>``."""
 ISOLATED: Final = "isolated"
 MAX_INSTRUCTIONS: Final = 100_000
 AGENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 AgentId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 _Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+_Tool = Annotated[str, Field(min_length=1, max_length=140, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(@[1-9][0-9]{0,8})?$")]
 _Parameter = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\??$")]
 _FENCE: Final = re.compile(r"---[ \t]*")
 _TEXT: Final = {"type": "string", "minLength": 1}
@@ -35,7 +38,7 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 class FrontMatter(Wire):
     """What stands between the two ``---`` lines.
 
-    ``tools`` are capability ids, ``max_rounds`` is how often the model may ask for them; ``memory_scope`` is
+    ``tools`` are capability ids and flows, ``max_rounds`` is how often the model may ask for them; ``memory_scope`` is
     ``isolated`` (the agent's own on each story) or ``shared:<namespace>``, ``remember`` the key there that holds its
     last answer; ``wait_for`` are document ids; ``parallel: false`` keeps it out of parallel groups.
     ``consumes`` is parameter → facet (``name?`` is optional), ``produces`` a facet or a list of them.
@@ -43,7 +46,7 @@ class FrontMatter(Wire):
 
     id: AgentId
     description: Annotated[str, Field(max_length=4_000)] = ""
-    tools: Annotated[list[_Token], Field(max_length=64)] = Field(default_factory=list)
+    tools: Annotated[list[_Tool], Field(max_length=64)] = Field(default_factory=list)
     max_rounds: Annotated[int, Field(ge=1, le=64)] = 8
     memory_scope: Annotated[str, Field(pattern=r"^(isolated|shared:[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$")] | None = None
     remember: _Token | None = None
@@ -79,6 +82,11 @@ class FrontMatter(Wire):
         if self.remember is not None and self.memory_scope is None:
             raise PydanticCustomError("scope_missing", "remember needs a memory_scope to remember in.")
         return self
+
+    @property
+    def called(self) -> list[str]:
+        """Return the capabilities among its tools; the others are flows."""
+        return [name for name in self.tools if not name.startswith(FLOW)]
 
     @property
     def memory(self) -> str | None:
@@ -157,7 +165,8 @@ class MarkdownAgent(CapabilityBase):
             quality=0.8,
             requires=("model",),
             in_process=False,
-            tools=tuple(front.tools),
+            tools=tuple(front.called),
+            flows=tuple(name for name in front.tools if name not in front.called),
             memory=front.memory,
             documents=tuple(front.wait_for),
         )

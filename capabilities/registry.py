@@ -120,6 +120,7 @@ class Registry:
             models=self._world.model is not None,
             remembers=any(spec.memory for spec in specs),
             awaits=any(spec.documents for spec in specs),
+            calls_flows=any(spec.flows for spec in specs),
         )
 
     def _take(self, declared: Declared) -> None:

@@ -72,6 +72,9 @@ class CapabilitySpec:
     """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
     tools: tuple[str, ...] = ()
     """capabilities that a :class:`Talk` of it may have called, each as a node of its own (R2, W6)"""
+    flows: tuple[str, ...] = ()
+    """flows that it may have called likewise (``flow.<flow_id>``, ``flow.<flow_id>@<version>``), each as a child
+    run; the plan that calls it holds them"""
     memory: str | None = None
     """what it may touch of memory besides what its run names: ``agent:<agent>`` is that agent's own scope in the run's
     story, ``shared:<namespace>`` that scope; other agents' scopes it is never given (R5)"""
@@ -232,6 +235,8 @@ class Catalogue:
     """whether a capability has memory of its own (:attr:`CapabilitySpec.memory`)"""
     awaits: bool = False
     """whether a capability needs documents to be there first (:attr:`CapabilitySpec.documents`)"""
+    calls_flows: bool = False
+    """whether a capability has flows called (:attr:`CapabilitySpec.flows`)"""
 
 
 class CapabilityDirectory(Protocol):

@@ -18,6 +18,7 @@ from engine.birth import Order
 from engine.documents import Supply
 from engine.drafting import MODEL
 from engine.worker import Worker
+from service.agent_flows import with_agent_flows
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
@@ -70,6 +71,8 @@ class Runs:
             if known is not None:
                 return known
         resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
+        shell, folder = self._shell, self._folder
+        resolved = await with_agent_flows(resolved, shell.database, principal.tenant, shell.directory, folder)
         admitted = admit(resolved.body, self._shell.directory, models=self._shell.drafting.model is not None)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})

@@ -26,6 +26,10 @@ def tools(draft: Draft) -> Iterator[Finding]:
         if unit.kind is not None and unit.own is not None:
             for place, name in enumerate(unit.kind.calls(unit.own)):
                 yield from _tool(draft, unit, name, pointer_of(["tools", place]))
+        given = unit.node.own.get("flows")
+        if given and unit.spec is not None and not unit.spec.flows:
+            message = f"{unit.spec.capability_id!r} has no flows called."
+            yield unit.finding("structure", "unknown_field", message, "/flows")
         for name in () if unit.spec is None else unit.spec.tools:
             yield from _tool(draft, unit, name, "/capability_id")
 
