@@ -68,8 +68,6 @@ class CapabilitySpec:
     requires: tuple[str, ...] = ()
     in_process: bool = True
     tokens: int = 0
-    literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
-    """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
     tools: tuple[str, ...] = ()
     """capabilities that a :class:`Talk` of it may have called, each as a node of its own (R2, W6)"""
     flows: tuple[str, ...] = ()
@@ -80,6 +78,8 @@ class CapabilitySpec:
     story, ``shared:<namespace>`` that scope; other agents' scopes it is never given (R5)"""
     documents: tuple[str, ...] = ()
     """documents of the run's story that must be there first: a plan that calls it by name waits for them (R1)"""
+    literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
+    """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
 
 
 @dataclass(frozen=True, slots=True)
