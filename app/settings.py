@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX: Final = "FLEX_"
@@ -24,6 +24,15 @@ _List = Annotated[tuple[str, ...], NoDecode]
 
 class InsecureBind(ValueError):
     """The service would be reachable from other machines without knowing its callers."""
+
+
+class ModelPrice(BaseModel):
+    """What 1,000 tokens of a model cost, read and written, in the operator's currency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_: float = Field(ge=0, allow_inf_nan=False, alias="in")
+    out: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Settings(BaseSettings):
@@ -126,6 +135,12 @@ class Settings(BaseSettings):
     model_api_key: SecretStr | None = Field(default=None, description="Key of the model service.")
     model_price_in: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens read, in your currency.")
     model_price_out: float = Field(default=0.0, ge=0, description="Price of 1,000 tokens written, in your currency.")
+    model_prices: dict[str, ModelPrice] = Field(
+        default_factory=dict,
+        max_length=1_000,
+        description='Prices of models by name, as JSON: `{"small": {"in": 0.1, "out": 0.2}}`, per 1,000 tokens. '
+        "The two prices above are those of every other model.",
+    )
     planner_strategy: Literal["search", "model"] = Field(
         default="search",
         description="Who plans when an envelope does not say: the search, or the model, which `FLEX_MODEL` configures.",

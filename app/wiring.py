@@ -118,6 +118,7 @@ def build_world(settings: Settings) -> World:
         model=None if model is None else OpenAIModel(model),
         model_price_in=settings.model_price_in,
         model_price_out=settings.model_price_out,
+        model_prices=_prices(settings),
         egress=egress_policy(",".join(settings.egress_allow)),
     )
 
@@ -135,9 +136,12 @@ def _model_settings(settings: Settings) -> ModelSettings | None:
     if settings.model_base_url is None or settings.model is None:
         return None
     key = "" if settings.model_api_key is None else settings.model_api_key.get_secret_value()
-    return ModelSettings(
-        settings.model_base_url, settings.model, key, settings.model_price_in, settings.model_price_out
-    )
+    prices = (settings.model_price_in, settings.model_price_out, _prices(settings))
+    return ModelSettings(settings.model_base_url, settings.model, key, *prices)
+
+
+def _prices(settings: Settings) -> dict[str, tuple[float, float]]:
+    return {name: (price.in_, price.out) for name, price in settings.model_prices.items()}
 
 
 def crash_points(settings: Settings) -> CrashPoints:

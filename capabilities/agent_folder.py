@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from capabilities.agent_files import FoundFile, look, read_text
 from capabilities.agent_groups import ReadGroup, build_group, read_group
 from capabilities.agent_python import agent_name, load_python
 from capabilities.declarations import DeclarationError, place_of
 from capabilities.loading import Declared
-from capabilities.markdown_agent import PREFIX, MarkdownAgent, MarkdownFile, read_markdown
+from capabilities.markdown_agent import FLOW, PREFIX, MarkdownAgent, MarkdownFile, read_markdown, way_back
 from capabilities.registry import Registry, RegistryConflict
 from capabilities.world import World
 from contracts.agents import AgentFault, AgentRecord, GroupFlow
 from contracts.capability import Capability
-
-WORKS: Final[frozenset[str]] = frozenset({"wait_for"})
-"""Of ``tools``, ``memory_scope`` and ``wait_for``, those that are carried out; an agent that has another is refused."""
 
 Read = Declared | MarkdownFile | ReadGroup
 Check = Callable[[GroupFlow], "AgentFault | str | None"]
@@ -53,7 +49,6 @@ class AgentFolder:
     root: Path
     world: World
     registry: Registry
-    works: frozenset[str] = WORKS
     groups: dict[str, GroupFlow] = field(default_factory=dict)
     default_id: str | None = None
     _sources: dict[str, _Source] = field(default_factory=dict)
@@ -179,15 +174,25 @@ class AgentFolder:
             if name not in facets:
                 return read.fault("unknown_facet", f"Nobody declares the facet {name}.", pointer)
         for place, name in enumerate(front.tools):
+            if name.startswith(FLOW):
+                if front.produces:
+                    why = "An agent with flows among its tools cannot be planned with: it produces no facet."
+                    return read.fault("unsupported", why, "/produces")
+                continue
             if name not in there:
                 return read.fault("unknown_tool", f"There is no capability {name!r}.", f"/tools/{place}")
-        for name in front.unsupported:
-            if name not in self.works:
-                return read.fault("unsupported", f"{name} is not carried out yet.", f"/{name}")
+            if (way := way_back(self._tools(), name, front.capability_id)) is not None:
+                return read.fault("agent_cycle", f"It would call itself: {' → '.join(way)}.", f"/tools/{place}")
         model = self.world.model
-        if front.model is not None and model is not None and front.model != model.name:
-            return read.fault("unsupported", f"This service's model is {model.name} (FLEX_MODEL), no other.", "/model")
+        if front.model is not None and model is not None and not self.world.may_ask(front.model):
+            why = f"This service's model is {model.name} (FLEX_MODEL); others need a price (FLEX_MODEL_PRICES)."
+            return read.fault("unsupported", why, "/model")
         return None
+
+    def _tools(self) -> dict[str, list[str]]:
+        """Return the tools of every Markdown agent, as its file is now."""
+        fronts = [source.fresh.front for source in self._sources.values() if isinstance(source.fresh, MarkdownFile)]
+        return {front.capability_id: front.tools for front in fronts}
 
     def _record(self, made: Capability, read: Read, source: _Source, trial: Registry) -> AgentRecord:
         spec = made.spec

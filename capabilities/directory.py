@@ -199,8 +199,14 @@ class LiveDirectory:
         specs = (*base.capabilities, *(entry.capability.spec for entry in shown.values()))
         reasons = dict(base.inactive_reasons) | {name: why for (name, _), why in versions.items()}
         reasons = {name: why for name, why in reasons.items() if name not in active}
-        inactive = MappingProxyType(reasons), MappingProxyType(versions)
-        return Catalogue(tuple(facets.values()), specs, active, *inactive, base.models)
+        return replace(
+            base,
+            facets=tuple(facets.values()),
+            capabilities=specs,
+            active=active,
+            inactive_reasons=MappingProxyType(reasons),
+            inactive_versions=MappingProxyType(versions),
+        )
 
 
 def _read(row: Registered) -> Registration | None:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from capabilities.llm_generate import TOKENS_IN, TOKENS_OUT, LlmGenerate
+from capabilities.authoring import CapabilityBase
+from capabilities.llm_generate import TOKENS_IN, TOKENS_OUT, is_plain_text, messages
 from capabilities.located_yaml import Located, YamlFault, read_yaml
 from capabilities.world import World
 from contracts.agents import AgentFault
-from contracts.capability import Bundle, CallContext, CapabilitySpec, Param, Result
+from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec, Param, Talk
 from contracts.errors import FlowInvalid
+from contracts.memory import AGENT
 from contracts.scopes import Scope
 from contracts.wire import Wire, read_model
 
 PREFIX: Final = "agent."
+FLOW: Final = "flow."
+"""A tool with this prefix is a stored flow or a group: ``flow.<flow_id>``, or ``flow.<flow_id>@<version>``."""
+ISOLATED: Final = "isolated"
 MAX_INSTRUCTIONS: Final = 100_000
 AGENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 AgentId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 _Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+_Tool = Annotated[str, Field(min_length=1, max_length=140, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(@[1-9][0-9]{0,8})?$")]
 _Parameter = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\??$")]
 _FENCE: Final = re.compile(r"---[ \t]*")
 _TEXT: Final = {"type": "string", "minLength": 1}
@@ -32,16 +39,19 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 class FrontMatter(Wire):
     """What stands between the two ``---`` lines.
 
-    ``tools`` are capability ids; ``memory_scope`` is ``isolated`` (the agent's own on each story) or
-    ``shared:<namespace>``; ``wait_for`` are document ids; ``parallel: false`` keeps it out of parallel groups.
+    ``tools`` are capability ids and flows, ``max_rounds`` is how often the model may ask for them; ``memory_scope`` is
+    ``isolated`` (the agent's own on each story) or ``shared:<namespace>``, ``remember`` the key there that holds its
+    last answer; ``wait_for`` are document ids; ``parallel: false`` keeps it out of parallel groups.
     ``consumes`` is parameter → facet (``name?`` is optional), ``produces`` a facet or a list of them.
     ``scopes`` are what a caller must have been granted for its runs to call the agent.
     """
 
     id: AgentId
     description: Annotated[str, Field(max_length=4_000)] = ""
-    tools: Annotated[list[_Token], Field(max_length=64)] = Field(default_factory=list)
+    tools: Annotated[list[_Tool], Field(max_length=64)] = Field(default_factory=list)
+    max_rounds: Annotated[int, Field(ge=1, le=64)] = 8
     memory_scope: Annotated[str, Field(pattern=r"^(isolated|shared:[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$")] | None = None
+    remember: _Token | None = None
     wait_for: Annotated[list[_Token], Field(max_length=64)] = Field(default_factory=list)
     parallel: bool = True
     consumes: dict[_Parameter, _Token] = Field(default_factory=dict)
@@ -63,10 +73,28 @@ class FrontMatter(Wire):
         single = isinstance(self.produces, str)
         return taken + [("/produces" if single else f"/produces/{place}", name) for place, name in enumerate(made)]
 
+    @field_validator("tools")
+    @classmethod
+    def _distinct(cls, tools: list[str]) -> list[str]:
+        if len(set(tools)) != len(tools):
+            raise PydanticCustomError("tool_twice", "Name each tool once.")
+        return tools
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> FrontMatter:
+        if self.remember is not None and self.memory_scope is None:
+            raise PydanticCustomError("scope_missing", "remember needs a memory_scope to remember in.")
+        return self
+
     @property
-    def unsupported(self) -> list[str]:
-        """Return the members that ask for something beyond a model call, if they do."""
-        return [name for name in ("tools", "memory_scope", "wait_for") if getattr(self, name)]
+    def called(self) -> list[str]:
+        """Return the capabilities among its tools; the others are flows."""
+        return [name for name in self.tools if not name.startswith(FLOW)]
+
+    @property
+    def memory(self) -> str | None:
+        """Return what it may touch of memory (:attr:`contracts.capability.CapabilitySpec.memory`)."""
+        return f"{AGENT}:{self.id}" if self.memory_scope == ISOLATED else self.memory_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +140,20 @@ def read_markdown(text: str, source: str) -> MarkdownFile | AgentFault:
     return MarkdownFile(front, located, instructions, source, sha256(text.encode()).hexdigest())
 
 
-class MarkdownAgent(LlmGenerate):
-    """``agent.<id>``: one model call with the file's instructions and the bundle, in its node's contract.
+class MarkdownAgent(CapabilityBase):
+    """``agent.<id>``: the model answers with the file's instructions and the bundle, in its node's contract.
 
-    Without a contract the answer is a text. ``front`` is its front matter, for whoever carries out what stands there
-    besides a model call. ``address`` is the hash of the file: an approval of a call does not hold
-    for an agent that was edited since (H5).
+    Without a contract the answer is a text. Its tools are called as a chat's are, by whoever runs its :class:`Talk`.
+    ``address`` is the hash of the file: an approval of a call does not hold for an agent that was edited since (H5).
     """
 
     def __init__(self, file: MarkdownFile, world: World, place: str) -> None:
         """Take what was read; without a model the registry keeps it inactive."""
         self.front, self.instructions, self.place = file.front, file.instructions, place
         self.address = f"sha256:{file.digest}"
-        super().__init__(world)
+        self.spec = self._specify(world.model_cost(TOKENS_IN, TOKENS_OUT, file.front.model))
 
-    def specify(self, cost: float) -> CapabilitySpec:
-        """Return the spec; ``cost`` is the estimate for one call."""
+    def _specify(self, cost: float) -> CapabilitySpec:
         front = self.front
         made = (front.produces,) if isinstance(front.produces, str) else tuple(front.produces)
         return CapabilitySpec(
@@ -142,14 +168,54 @@ class MarkdownAgent(LlmGenerate):
             quality=0.8,
             requires=("model",),
             in_process=False,
+            tools=tuple(front.called),
+            flows=tuple(name for name in front.tools if name not in front.called),
+            memory=front.memory,
+            documents=tuple(front.wait_for),
             scopes=tuple(front.scopes),
         )
 
-    async def run(self, bundle: Bundle, context: CallContext) -> Result:
-        """See :meth:`LlmGenerate.run`."""
-        if bundle.contract is True or bundle.contract == {}:
-            bundle = replace(bundle, contract=_TEXT)
-        return await super().run(bundle, context)
+    async def run(self, bundle: Bundle, _context: CallContext) -> Talk:
+        """Return what the model is told, and the form of its answer.
+
+        Raises :class:`CapabilityError` (not retryable): ``material_too_long``; ``story_missing``, when its memory is
+        of a story and the run is of none.
+        """
+        contract = _TEXT if bundle.contract is True or bundle.contract == {} else bundle.contract
+        scope = self._scope(bundle)
+        # What was wrong with its last answer is said after the rounds with its tools, by whoever runs them.
+        told = messages(replace(bundle, errors=()), self.instructions)
+        schema = None if is_plain_text(contract) else contract
+        key = self.front.remember
+        remember = None if key is None or scope is None else (scope, key)
+        return Talk(told, schema, self.front.max_rounds, self.front.model, remember)
+
+    def _scope(self, bundle: Bundle) -> str | None:
+        """Return the name of its scope in this run, which the bundle holds even when nothing is in it."""
+        own = self.front.memory
+        if own is None or self.front.memory_scope != ISOLATED:
+            return own
+        found = next((name for name in bundle.memory if name.startswith(f"{own}/")), None)
+        if found is None:
+            message = f"{self.spec.capability_id} remembers what belongs to a story; the run names none (story_id)."
+            raise CapabilityError("story_missing", message, retryable=False)
+        return found
+
+
+def way_back(tools: Mapping[str, Sequence[str]], name: str, home: str) -> list[str] | None:
+    """Return how tools lead from the tool ``name`` of an agent back to the agent itself, ``home``, if they do.
+
+    ``tools`` are those of every agent.
+    """
+    ways, seen = [[home, name]], {name}
+    while ways:
+        way = ways.pop()
+        if way[-1] == home:
+            return way
+        onward = [each for each in tools.get(way[-1], ()) if each not in seen]
+        ways += [[*way, each] for each in onward]
+        seen.update(onward)
+    return None
 
 
 def _parameters(consumes: Mapping[str, Any]) -> dict[str, Param]:

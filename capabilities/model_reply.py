@@ -84,6 +84,7 @@ class Collected:
         """Start empty."""
         self.length = 0
         self.stop = ""
+        self.model = ""
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.ended = False
@@ -102,6 +103,7 @@ class Collected:
         if chunk.get("error"):
             raise _error_inside(chunk["error"], clean)
         self._count(chunk.get("usage"))
+        self.model = self.model or str(chunk.get("model") or "")
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return ""

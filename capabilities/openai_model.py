@@ -29,7 +29,8 @@ _ABOUT_FORMAT: Final = ("response_format", "json_schema", "json_object", "schema
 class ModelSettings:
     """Where the model is and what it costs: FLEX_MODEL_BASE_URL, FLEX_MODEL, FLEX_MODEL_API_KEY, FLEX_MODEL_PRICE_*.
 
-    Prices are per 1,000 tokens in the operator's currency. The key is in no representation of this object.
+    Prices are per 1,000 tokens in the operator's currency; ``prices`` are those of models by name (in, out), the other
+    two hold for every model that is not there. The key is in no representation of this object.
     """
 
     base_url: str
@@ -37,6 +38,12 @@ class ModelSettings:
     api_key: str = field(default="", repr=False)
     price_in: float = 0.0
     price_out: float = 0.0
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def cost(self, read: int, written: int, *names: str) -> float:
+        """Return what a call costs: the first of the model's names that has a price of its own decides."""
+        found = next((self.prices[name] for name in names if name in self.prices), (self.price_in, self.price_out))
+        return (read * found[0] + written * found[1]) / 1_000
 
 
 def model_settings(environment: Mapping[str, str]) -> ModelSettings | None:
@@ -47,8 +54,10 @@ def model_settings(environment: Mapping[str, str]) -> ModelSettings | None:
     base_url, model = (environment.get(name, "").strip() for name in ("FLEX_MODEL_BASE_URL", "FLEX_MODEL"))
     if not base_url or not model:
         return None
-    prices = [float(environment.get(name) or 0) for name in ("FLEX_MODEL_PRICE_IN", "FLEX_MODEL_PRICE_OUT")]
-    return ModelSettings(base_url, model, environment.get("FLEX_MODEL_API_KEY", "").strip(), *prices)
+    price_in, price_out = (
+        float(environment.get(name) or 0) for name in ("FLEX_MODEL_PRICE_IN", "FLEX_MODEL_PRICE_OUT")
+    )
+    return ModelSettings(base_url, model, environment.get("FLEX_MODEL_API_KEY", "").strip(), price_in, price_out)
 
 
 class OpenAIModel:
@@ -79,10 +88,19 @@ class OpenAIModel:
         sampling: Mapping[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         timeout_seconds: float = 60.0,
+        model: str | None = None,
     ) -> ModelReply:
-        """See :meth:`contracts.ports.Model.generate`. Usage is estimated when the endpoint sends none."""
+        """See :meth:`contracts.ports.Model.generate`. Usage is estimated when the endpoint sends none.
+
+        What it costs is told by the name that the endpoint says it answers as, else by the one that was asked for.
+        Raises ``model_unknown`` (not retryable) for a ``model`` that is neither the configured one nor has a price.
+        """
+        if model not in (None, self.name) and model not in self._settings.prices:
+            message = f"The model {model[:200]!r} is neither FLEX_MODEL nor in FLEX_MODEL_PRICES."
+            raise CapabilityError("model_unknown", message, retryable=False)
         structure = None if schema is None else Structure(schema)
         more = {**(sampling or {}), **({"tools": [_tool(tool) for tool in tools]} if tools else {})}
+        more |= {} if model is None else {"model": model}
         try:
             async with asyncio.timeout(timeout_seconds):
                 collected = await self._converse(messages, structure, more, on_text, timeout_seconds)
@@ -90,16 +108,18 @@ class OpenAIModel:
             message = f"The model did not finish within {timeout_seconds:.0f} seconds."
             raise CapabilityError("model_unreachable", message) from error
         read, written = self._counted(collected, messages)
-        cost = (read * self._settings.price_in + written * self._settings.price_out) / 1_000
+        cost = self._settings.cost(read, written, collected.model, model or self.name)
         usage = Usage(read + written, cost)
+        asked = collected.tool_calls()
         try:
-            text = collected.checked(structured=structure is not None)
-            value = None if structure is None else structure.unwrap(parse_value(text))
+            text = collected.checked(structured=structure is not None and not asked)
+            # What asks for tools is no answer yet, so it has no form.
+            value = None if structure is None or asked else structure.unwrap(parse_value(text))
         except CapabilityError as error:
             # The reply is of no use, and it was paid for.
             error.usage = usage
             raise
-        return ModelReply(text, value, usage, collected.stop, collected.tool_calls(), read, written)
+        return ModelReply(text, value, usage, collected.stop, asked, read, written)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -111,8 +111,17 @@ class Registry:
                 versions[spec.capability_id, spec.version] = why
         reasons = {name: why for (name, _), why in versions.items() if name not in active}
         facets = tuple(self._facets.values())
-        models = self._world.model is not None
-        return Catalogue(facets, specs, active, MappingProxyType(reasons), MappingProxyType(versions), models)
+        return Catalogue(
+            facets,
+            specs,
+            active,
+            MappingProxyType(reasons),
+            MappingProxyType(versions),
+            models=self._world.model is not None,
+            remembers=any(spec.memory for spec in specs),
+            awaits=any(spec.documents for spec in specs),
+            calls_flows=any(spec.flows for spec in specs),
+        )
 
     def _take(self, declared: Declared) -> None:
         self.add(declared.facets, declared.capabilities)

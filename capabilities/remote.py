@@ -1,7 +1,8 @@
 """A capability behind an HTTP address: one POST per call, through the same egress guard as ``http.post`` (F15).
 
 The body is the bundle with ``capability_id``, ``version``, ``run_id``, ``node_id`` and ``idempotency_key``; the key
-also travels as the ``Idempotency-Key`` header. The answer is ``{"output": …, "usage"?: {…}}`` or ``{"error": {…}}``.
+also travels as the ``Idempotency-Key`` header. The answer is ``{"output": …, "usage"?: {…}, "memory"?: […]}`` or
+``{"error": {…}}``. ``memory`` is what shall be remembered or forgotten when the node completes (R5).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from capabilities.egress import EgressPolicy
 from capabilities.http_request import Reply, send
 from contracts.capability import Bundle, CallContext, CapabilityError, CapabilitySpec, Result
 from contracts.ids import is_token
+from contracts.memory import MAX_WRITES
 from contracts.outcome import Fail, Usage
 from contracts.wire import Wire, has_nul
 
@@ -52,11 +54,38 @@ class RemoteError(Wire):
         return CapabilityError(self.code, message, retryable=self.retryable, after_ms=self.after_ms)
 
 
+class RemoteWrite(Wire):
+    """A key to be remembered (``value``) or forgotten (``forget``) in a scope that the run names.
+
+    ``expected_revision`` is the revision that it must have by then, 0: it must not be there.
+    """
+
+    scope: Annotated[str, Field(min_length=1, max_length=300)]
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    value: Any = None
+    forget: bool = False
+    expected_revision: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> RemoteWrite:
+        if self.forget == ("value" in self.model_fields_set):
+            raise PydanticCustomError("one_of", "A write has exactly one of value and forget: true.")
+        return self
+
+    def wanted(self, context: CallContext) -> None:
+        """Have it written with the node's completion; raises as :meth:`CallContext.remember` does."""
+        if self.forget:
+            context.forget(self.scope, self.key, self.expected_revision)
+        else:
+            context.remember(self.scope, self.key, self.value, self.expected_revision)
+
+
 class RemoteAnswer(Wire):
-    """What the other side answers: exactly one of ``output``, ``ask`` and ``error``."""
+    """What the other side answers: exactly one of ``output``, ``ask`` and ``error``; ``memory`` goes with an output."""
 
     output: Any = None
     usage: RemoteUsage = Field(default_factory=RemoteUsage)
+    memory: Annotated[list[RemoteWrite], Field(max_length=MAX_WRITES)] = Field(default_factory=list)
     ask: Any = None
     error: RemoteError | None = None
 
@@ -64,6 +93,8 @@ class RemoteAnswer(Wire):
     def _one(self) -> RemoteAnswer:
         if len(self.model_fields_set & _SAYINGS) != 1 or ("error" in self.model_fields_set and self.error is None):
             raise PydanticCustomError("one_of", "An answer has exactly one of output, ask and error.")
+        if self.memory and "output" not in self.model_fields_set:
+            raise PydanticCustomError("one_of", "Only an output is remembered with.")
         return self
 
 
@@ -84,8 +115,8 @@ class RemoteCapability(CapabilityBase):
         """Post the bundle and return a :class:`Result`, or an ambiguous ``Fail`` for a ``once`` effect.
 
         Raises :class:`CapabilityError`: the transport's codes, ``remote_busy`` (5xx, 408, 425, 429; retryable),
-        ``remote_refused`` (other statuses from 300), ``remote_bad_answer``, ``remote_ask_unsupported``, and the
-        codes of the other side's ``error``.
+        ``remote_refused`` (other statuses from 300), ``remote_bad_answer``, ``remote_ask_unsupported``, those of
+        :meth:`CallContext.remember`, and the codes of the other side's ``error``.
         """
         headers = {"content-type": "application/json", "idempotency-key": context.idempotency_key}
         body = orjson.dumps(self._asked(bundle, context))
@@ -96,7 +127,7 @@ class RemoteCapability(CapabilityBase):
                 return _unknown(error)
             raise
         try:
-            return _result(reply)
+            return _result(reply, context)
         except (_Unclear, _Overloaded) as error:
             if self.spec.effects == "once" and (isinstance(error, _Unclear) or reply.status >= 500):
                 return _unknown(error)
@@ -117,6 +148,9 @@ class RemoteCapability(CapabilityBase):
             "instructions": list(bundle.instructions),
             "documents": list(bundle.documents),
             "memory": dict(bundle.memory),
+            "revisions": {
+                scope: {key: context.revision(scope, key) for key in held} for scope, held in bundle.memory.items()
+            },
             "contract": bundle.contract,
             "errors": [dict(error) for error in bundle.errors],
         }
@@ -134,8 +168,8 @@ def _unknown(error: CapabilityError) -> Fail:
     return Fail(error.code, f"{error.message} Whether it was done is not known.", ambiguous=True)
 
 
-def _result(reply: Reply) -> Result:
-    """Return the output, or raise what the answer amounts to."""
+def _result(reply: Reply, context: CallContext) -> Result:
+    """Return the output, and note what shall be remembered; or raise what the answer amounts to."""
     answer = _answer(reply.body)
     said = None if answer is None else answer.error
     if reply.status >= 300:
@@ -148,7 +182,15 @@ def _result(reply: Reply) -> Result:
     if "ask" in answer.model_fields_set:
         message = "It asks people, which capabilities behind HTTP cannot do yet."
         raise CapabilityError("remote_ask_unsupported", message, retryable=False)
-    return Result(answer.output, Usage(answer.usage.tokens, answer.usage.cost))
+    usage = Usage(answer.usage.tokens, answer.usage.cost)
+    try:
+        for write in answer.memory:
+            write.wanted(context)
+    except CapabilityError as error:
+        # The work was done and paid for; only what it wanted kept cannot be.
+        error.usage = usage
+        raise
+    return Result(answer.output, usage)
 
 
 def _refusal(reply: Reply, said: RemoteError | None) -> CapabilityError:

@@ -18,7 +18,8 @@ class AgentFault:
     """Why a file or an agent in it cannot be used; ``line`` is 1-based, None when no line is to blame.
 
     Codes: ``unreadable, outside_folder, too_large, bad_yaml, bad_front_matter, bad_id, python_error, no_agent,
-    duplicate_id, unknown_facet, unknown_tool, unknown_agent, unsupported, bad_group, plan_invalid, conflict``.
+    duplicate_id, unknown_facet, unknown_tool, unknown_agent, agent_cycle, unsupported, bad_group, plan_invalid,
+    conflict``.
     """
 
     code: str

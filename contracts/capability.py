@@ -68,6 +68,16 @@ class CapabilitySpec:
     requires: tuple[str, ...] = ()
     in_process: bool = True
     tokens: int = 0
+    tools: tuple[str, ...] = ()
+    """capabilities that a :class:`Talk` of it may have called, each as a node of its own (R2, W6)"""
+    flows: tuple[str, ...] = ()
+    """flows that it may have called likewise (``flow.<flow_id>``, ``flow.<flow_id>@<version>``), each as a child
+    run; the plan that calls it holds them"""
+    memory: str | None = None
+    """what it may touch of memory besides what its run names: ``agent:<agent>`` is that agent's own scope in the run's
+    story, ``shared:<namespace>`` that scope; other agents' scopes it is never given (R5)"""
+    documents: tuple[str, ...] = ()
+    """documents of the run's story that must be there first: a plan that calls it by name waits for them (R1)"""
     literals: Mapping[str, LiteralCheck] = field(default_factory=dict, compare=False, repr=False)
     """parameter → what is wrong with a value that a plan writes down, known before anything runs (W4)"""
     scopes: tuple[str, ...] = ()
@@ -146,6 +156,22 @@ class Ask:
     state: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A capability has the model answer, which may have the capability's ``tools`` called first (R2, W6).
+
+    ``messages`` come before every round, ``schema`` is the form of the answer (None: a text), ``max_rounds`` how often
+    tools may be asked for, ``model`` another model than the configured one. ``remember`` is scope and key under which
+    the answer is remembered. ``run`` is called again for every round, and must say the same.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    schema: Any = None
+    max_rounds: int = 8
+    model: str | None = None
+    remember: tuple[str, str] | None = None
+
+
 class CapabilityError(Exception):
     """Raised by a capability for an expected failure: a stable code, a sentence, and whether to try again.
 
@@ -169,7 +195,9 @@ class CapabilityError(Exception):
 
 @runtime_checkable
 class Capability(Protocol):
-    """A callable with a spec. ``run`` returns a JSON value, a :class:`Result`, an :class:`Ask` or an outcome.
+    """A callable with a spec.
+
+    ``run`` returns a JSON value, a :class:`Result`, an :class:`Ask`, a :class:`Talk` or an outcome.
 
     Cancellation reaches ``run`` as ``asyncio.CancelledError``. Raising :class:`CapabilityError` is a normal way to
     fail; any other exception is recorded as ``capability_error`` and retried like one.
@@ -211,6 +239,12 @@ class Catalogue:
     """(capability_id, version) → the same, for each version that is not active although another one may be."""
     models: bool = True
     """whether a model is configured"""
+    remembers: bool = False
+    """whether a capability has memory of its own (:attr:`CapabilitySpec.memory`)"""
+    awaits: bool = False
+    """whether a capability needs documents to be there first (:attr:`CapabilitySpec.documents`)"""
+    calls_flows: bool = False
+    """whether a capability has flows called (:attr:`CapabilitySpec.flows`)"""
 
 
 class CapabilityDirectory(Protocol):

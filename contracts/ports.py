@@ -208,14 +208,16 @@ class Model(Protocol):
         sampling: Mapping[str, Any] | None = None,
         on_text: Any = None,
         timeout_seconds: float = 60.0,
+        model: str | None = None,
     ) -> ModelReply:
         """Return the reply; ``schema`` asks for structured output; ``on_text(str)`` is called with each delta.
 
-        ``tools`` are what the model may ask to be called. ``sampling`` are members of the request as the endpoint
-        knows them, such as ``temperature``.
+        ``tools`` are what the model may ask to be called; a reply that does has no ``value``. ``sampling`` are members
+        of the request as the endpoint knows them, such as ``temperature``. ``model`` asks another model of the same
+        endpoint than ``name``, one that the operator has given a price.
 
         Raises :class:`contracts.capability.CapabilityError` with codes ``model_unreachable``, ``model_refused``,
-        ``model_busy`` (retryable), ``model_bad_reply``.
+        ``model_busy`` (retryable), ``model_bad_reply``, ``model_unknown``.
         """
 
 

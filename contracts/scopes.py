@@ -8,7 +8,7 @@ role (wire §5a).
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -83,12 +83,12 @@ def _scopes(versions: Mapping[str, tuple[str, ...]], version: str | None) -> tup
 
 def _required(catalogue: Catalogue) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return capability → version → scopes, of those that require any in some version."""
-    scoped = {spec.capability_id for spec in catalogue.capabilities if spec.scopes}
-    found: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in scoped}
-    for spec in catalogue.capabilities if scoped else ():
-        if spec.capability_id in scoped:
-            found[spec.capability_id][spec.version] = spec.scopes
-    return found
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for spec in catalogue.capabilities:
+        found.setdefault(spec.capability_id, {})[spec.version] = spec.scopes
+    for (name, version), scopes in required_scopes(catalogue.capabilities).items():
+        found[name][version] = scopes
+    return {name: versions for name, versions in found.items() if any(versions.values())}
 
 
 def _calls(plan: Mapping[str, Any], at: str) -> Iterator[tuple[str, str, str | None]]:
@@ -112,6 +112,24 @@ def _of_node(node: Mapping[str, Any], at: str) -> Iterator[tuple[str, str, str |
         yield from _calls(node["plan"], f"{at}/plan")
 
 
-def requires_scopes(capabilities: Iterable[CapabilitySpec]) -> bool:
-    """Say whether any of these requires a scope."""
-    return any(spec.scopes for spec in capabilities)
+def required_scopes(capabilities: Sequence[CapabilitySpec]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return (capability, version) → what it requires together with everything it may have called as a tool.
+
+    Only of those that require a scope; empty, and at once, while none does.
+    """
+    if not any(spec.scopes for spec in capabilities):
+        return {}
+    versions: dict[str, list[CapabilitySpec]] = {}
+    for spec in capabilities:
+        versions.setdefault(spec.capability_id, []).append(spec)
+    found = {}
+    for spec in capabilities:
+        scopes, line, seen = set(spec.scopes), list(spec.tools), set(spec.tools)
+        while line:
+            for tool in versions.get(line.pop(), ()):
+                scopes.update(tool.scopes)
+                line += [name for name in tool.tools if name not in seen]
+                seen.update(tool.tools)
+        if scopes:
+            found[spec.capability_id, spec.version] = tuple(sorted(scopes))
+    return found

@@ -213,7 +213,6 @@ def prepare(shared: Attempt) -> Work | Report:
     if node.approved is not None and capability is not None and node.shown_as not in (None, identity(capability)):
         shared.shown_as = identity(capability)
         return shared.report(Retry("approval_stale", CHANGED), stale=True)
-    asks_model = node.step.kind.spec.needs_model
     proposed = _question(shared) if node.step.guards is not None else None
     shared.crash.reach("attempt.before_call")
     return Work(
@@ -229,9 +228,9 @@ def prepare(shared: Attempt) -> Work | Report:
         started_ms=node.started_at or 0,
         notebook=shared.notebook,
         seconds=node.step.timeout_seconds,
-        model=shared.model if asks_model else None,
-        directory=shared.directory if asks_model else None,
-        results=results(state, node) if asks_model else {},
+        model=shared.model,
+        directory=shared.directory,
+        results=results(state, node) if node.calls else {},
     )
 
 

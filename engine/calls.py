@@ -39,8 +39,8 @@ def is_call(state: RunState, node: NodeState) -> bool:
 
 
 def is_chat(node: NodeState) -> bool:
-    """Say whether a node's children are the calls of a model."""
-    return node.step.kind.spec.name == CHAT
+    """Say whether a node's children are the calls of a model: a chat's, or those of a capability that talks to one."""
+    return bool(node.calls) or node.step.kind.spec.name == CHAT
 
 
 def begin(turn: Turn, chat: NodeState, outcome: Invoke) -> None:

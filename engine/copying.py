@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -53,48 +53,60 @@ def sorted_rows(turn: Turn, origin: Origin, again: set[str]) -> Rows:
     """Say what becomes of each row of the origin; what is not told begins afresh."""
     steps, found = turn.state.plan.steps, Rows()
     by_id = {row.node_id: row for row in origin.nodes}
-    whole = {row.node_id for row in origin.nodes if row.status == NodeStatus.COMPLETED}
+    ended = {row.node_id for row in origin.nodes if row.status == NodeStatus.COMPLETED or _was_told(by_id, row)}
     for row in origin.nodes:
-        root = row.node_id.partition("[")[0]
+        root, outer = row.node_id.partition("[")[0], by_id.get(_outer(row.node_id))
         private = {} if row.state_json is None else orjson.loads(row.state_json)
         if private.get("rule") and row.status == NodeStatus.COMPLETED:
             found.judged.add(private.get("holds") or "")
-        if root not in steps or root in again or (root != row.node_id and root in whole):
+        if root not in steps or root in again or any(name in ended for name in _around(row.node_id)):
             continue
-        once = _once(steps[root], row, by_id[root])
+        once = _once(steps[root], row, outer)
         if row.status == NodeStatus.COMPLETED:
             found.done[row.node_id] = copied(row, NodeStatus.COMPLETED)
         elif once and _may_have_happened(row, private):
             found.doubtful[row.node_id] = copied(row, NodeStatus.RUNNING)
-        elif row.status == NodeStatus.FAILED and _was_told(steps[root], row, root):
+        elif row.node_id in ended:
             found.done[row.node_id] = copied(row, NodeStatus.FAILED)
         elif row.node_id in origin.children:
             found.waiting[row.node_id] = copied(row, NodeStatus.WAITING)
-        if root != row.node_id:
-            kept = ("parked",) if steps[root].kind.spec.name == calls.CHAT else ()
-            found.unfolded[root] = copied(by_id[root], NodeStatus.WAITING, kept)
+        if outer is not None:
+            kept = ("parked",) if _calls(outer) else ()
+            found.unfolded[outer.node_id] = copied(outer, NodeStatus.WAITING, kept)
     return found
 
 
-def _once(root: Step, row: NodeRow, outer: NodeRow) -> bool:
+def _outer(name: str) -> str:
+    """Return the node that an item, or a call, belongs to; empty for a node of the plan."""
+    return name.rpartition("[")[0]
+
+
+def _around(name: str) -> Iterator[str]:
+    """Yield every node that an item or a call stands inside of."""
+    while name := _outer(name):
+        yield name
+
+
+def _calls(row: NodeRow) -> list[Mapping[str, Any]]:
+    """Return the calls that a node's model has asked for."""
+    found: list[Mapping[str, Any]] = orjson.loads(row.state_json or "{}").get("calls", [])
+    return found
+
+
+def _once(root: Step, row: NodeRow, outer: NodeRow | None) -> bool:
     """Say whether a row is of a call that must not be repeated."""
-    if row is outer:
+    if outer is None:
         return root.once
-    if root.kind.spec.name != calls.CHAT:
-        return bool(root.own.inner().effects == "once")
-    return bool(_call(outer, row.node_id)["effects"] == "once")
+    asked = _calls(outer)
+    if asked:
+        return bool(asked[order_of(row.node_id)[2][-1]]["node"]["effects"] == "once")
+    return bool(root.own.inner().effects == "once")
 
 
-def _was_told(root: Step, row: NodeRow, outer: str) -> bool:
-    """Say whether a row is of a chat's call: one that failed has ended, its model was told."""
-    return row.node_id != outer and root.kind.spec.name == calls.CHAT
-
-
-def _call(chat: NodeRow, name: str) -> Mapping[str, Any]:
-    """Return the node of one of a chat's calls."""
-    listed = orjson.loads(chat.state_json or "{}")["calls"]
-    found: Mapping[str, Any] = listed[order_of(name)[2][0]]["node"]
-    return found
+def _was_told(by_id: Mapping[str, NodeRow], row: NodeRow) -> bool:
+    """Say whether a row is of a model's call that failed: it has ended, its model was told."""
+    outer = by_id.get(_outer(row.node_id))
+    return row.status == NodeStatus.FAILED and outer is not None and bool(_calls(outer))
 
 
 def _may_have_happened(row: NodeRow, private: Mapping[str, Any]) -> bool:
@@ -148,25 +160,36 @@ def place(turn: Turn, rows: Rows) -> None:
 
 def _place_items(turn: Turn, outer: NodeState, rows: Rows) -> None:
     """Give the items of a map or loop their state; of a loop only the rounds up to the first that begins afresh."""
-    known = {**rows.done, **rows.doubtful, **rows.waiting}
-    names = sorted((name for name in known if name.startswith(f"{outer.node_id}[")), key=order_of)
-    if calls.is_chat(outer):
-        for name in names:
-            _put(turn, calls.call_step(turn, outer, order_of(name)[2][0]), known[name], outer.node_id)
-        return
-    if not items.is_loop(outer):
+    known = {**rows.unfolded, **rows.waiting, **rows.doubtful, **rows.done}
+    names = sorted((name for name in known if _outer(name) == outer.node_id), key=order_of)
+    if not items.is_loop(outer) and not calls.is_chat(outer):
         items.recount(turn.state, outer)
     for place, name in enumerate(names):
-        index = order_of(name)[2][0]
-        if items.is_loop(outer):
-            if index != place:
-                return
-            items.recall(turn.state, outer, index)
-        elif index >= len(outer.items):
+        index = order_of(name)[2][-1]
+        step = _inner_step(turn, outer, index, place)
+        if step is None:
             return
-        _put(turn, items.item_step(turn, outer, index), known[name], outer.node_id)
-    if not items.is_loop(outer):
+        node = _put(turn, step, known[name], outer.node_id)
+        if name in rows.unfolded:
+            _place_items(turn, node, rows)
+    if not items.is_loop(outer) and not calls.is_chat(outer):
         items.recount(turn.state, outer)
+
+
+def _inner_step(turn: Turn, outer: NodeState, index: int, place: int) -> Step | None:
+    """Return the step of a call or an item; None for an item that there is not, or a round after one that is missing.
+
+    ``place`` is how many before it were put in place.
+    """
+    if calls.is_chat(outer):
+        return calls.call_step(turn, outer, index)
+    if items.is_loop(outer):
+        if index != place:
+            return None
+        items.recall(turn.state, outer, index)
+    elif index >= len(outer.items):
+        return None
+    return items.item_step(turn, outer, index)
 
 
 def _put(turn: Turn, step: Step, row: NodeRow, parent: str | None = None) -> NodeState:
@@ -199,7 +222,7 @@ def go_on(turn: Turn, rows: Rows) -> None:
     for step in turn.state.plan.steps.values():
         if step.node_id in rows.done and not turn.ended() and turn.out.replan is None:
             (frontier.proceed if step.node_id in rows.judged else frontier.node_ended)(turn, nodes[step.node_id])
-    for node_id in rows.unfolded:
+    for node_id in [name for name in rows.unfolded if name in nodes]:
         if calls.is_chat(nodes[node_id]):
             calls.take_up(turn, nodes[node_id])
         elif not turn.ended() and turn.out.replan is None and items.resume(turn, nodes[node_id]):

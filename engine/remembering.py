@@ -11,8 +11,10 @@ from contracts.capability import CapabilityError
 from contracts.errors import StoreUnavailable
 from contracts.ids import is_token
 from contracts.memory import (
+    AGENT,
     CONFLICT,
     MAX_WRITES,
+    SHARED,
     MemoryLimits,
     MemoryReader,
     MemoryWrite,
@@ -32,6 +34,18 @@ INVALID = "memory_invalid"
 def scopes_of(names: Iterable[str]) -> tuple[Scope, ...]:
     """Return the scopes that an envelope names (``context.memory``), each once, in its order."""
     return tuple(dict.fromkeys(scope for scope in map(read_scope, names) if scope is not None))
+
+
+def scopes_for(own: str | None, named: tuple[Scope, ...], story_id: str | None) -> tuple[Scope, ...]:
+    """Return the scopes that a capability may touch: those its run names, unless it has one of its own (``own``).
+
+    One that has is given that and the shared ones of its run, but never another agent's, and its own in no other story.
+    """
+    if own is None:
+        return named
+    scope = read_scope(f"{own}/{story_id or ''}" if own.startswith(f"{AGENT}:") else own)
+    shared = [each for each in named if each.kind == SHARED]
+    return tuple(dict.fromkeys([*shared, *(() if scope is None else (scope,))]))
 
 
 class Notebook:

@@ -25,7 +25,7 @@ from engine.leftover import Leftover
 from engine.machine import Machine, next_timer
 from engine.mail import Mail
 from engine.record import Draft, write_of
-from engine.remembering import Notebook, conflicting, meets, scopes_of
+from engine.remembering import Notebook, conflicting, meets, scopes_for, scopes_of
 from engine.shell import Shell
 from engine.signals import AttemptEnded, Begin, Drain, ReplanAsked, Replanned, Report, Signal, Tick
 from engine.state import NodeState
@@ -57,7 +57,8 @@ class Walker:
     """Holds one run while this process owns its lease."""
 
     __slots__ = (
-        "_breaking", "_called", "_deltas", "_draft", "_gone", "_linger", "_loop", "_mail", "_on_gone", "_pending",
+        "_breaking", "_called", "_deltas", "_draft", "_gone", "_keeps", "_linger", "_loop", "_mail", "_on_gone",
+        "_pending",
         "_question", "_releasing", "_saving", "_scopes", "_tasks", "_then", "_timer", "_timer_at",
         "draining", "holding", "leftover", "machine", "shell", "state",
     )  # fmt: skip
@@ -85,6 +86,7 @@ class Walker:
         self._mail: Mail | None = None
         self._question: asyncio.Task[Replanned] | None = None
         self._scopes = scopes_of(machine.state.envelope.context.memory)
+        self._keeps = bool(self._scopes) or shell.directory.catalogue().remembers
         self._saving: list[Draft] = []
         self.leftover: Leftover | None = None
 
@@ -99,7 +101,7 @@ class Walker:
             return
         try:
             transition = self.machine.step(signal, self.shell.clock.now_ms())
-            self.append(transition, signal if self._scopes else None)
+            self.append(transition, signal if self._keeps else None)
             if self.draining and transition.dispatch:
                 self.signal(Drain(frozenset(self._called)))
         except Exception:  # noqa: BLE001  # a surprise in the machine ends this run, never the process; the log has it
@@ -193,7 +195,7 @@ class Walker:
         self._draft, self._then = None, _Then([], [], None)
         future = self.shell.journal.append(write_of(self.state, draft, release=release, wake_at=self._wake_at()))
         self._pending += 1
-        if self._scopes:
+        if self._keeps:
             self._saving.append(draft)
         self._releasing = self._releasing or release
         future.add_done_callback(partial(self._written, draft, then))
@@ -220,7 +222,9 @@ class Walker:
         if self._scopes:
             return False  # it has to find what was remembered before it
         capability = self.shell.directory.find(step.node.capability_id or "", step.node.capability_version)
-        return capability is not None and capability.spec.effects == "none" and capability.spec.in_process
+        if capability is None or capability.spec.memory is not None:
+            return False
+        return capability.spec.effects == "none" and capability.spec.in_process
 
     def _written(self, draft: Draft, then: _Then, future: asyncio.Future[Written]) -> None:
         self._pending -= 1
@@ -324,11 +328,18 @@ class Walker:
 
     def _notebook(self, node: NodeState) -> Notebook | None:
         kind = node.step.kind.spec
-        if not self._scopes or not (kind.needs_capability or kind.remembers):
+        if not self._keeps or not (kind.needs_capability or kind.remembers):
+            return None
+        scopes, shell = self._scopes, self.shell
+        if kind.needs_capability:
+            called = node.step.node
+            found = shell.directory.find(called.capability_id or "", node.version or called.capability_version)
+            own = None if found is None else found.spec.memory
+            scopes = scopes_for(own, scopes, self.state.envelope.context.story_id)
+        if not scopes:
             return None
         whose = (self.state.tenant, node.node_id, node.attempt)
-        shell = self.shell
-        return Notebook(self._scopes, MemoryRows(shell.database), shell.memory_limits, shell.clock, whose, node.parked)
+        return Notebook(scopes, MemoryRows(shell.database), shell.memory_limits, shell.clock, whose, node.parked)
 
     def _late(self, node: NodeState) -> float:
         """Return the seconds between a once-only call's start, as it was written, and now: its commit may have waited.

@@ -97,7 +97,8 @@ class Scene:
 
     def lacking(self, spec: CapabilitySpec) -> list[str]:
         """Return the scopes that a capability requires and this run was not granted (W4)."""
-        return lacking(spec.scopes, self.envelope.granted) if spec.scopes else []
+        scopes = self.index.scopes
+        return lacking(scopes.get((spec.capability_id, spec.version), ()), self.envelope.granted) if scopes else []
 
     @cached_property
     def held(self) -> Mapping[str, Mapping[str, Any]]:

@@ -49,6 +49,8 @@ class Gated:
     """names that gates had in the plan before this one, and keep"""
     taken: frozenset[str] = frozenset()
     """names that are somebody else's"""
+    tools: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """capability → the capabilities that it has called by itself"""
 
     def add(self, start: str, end: str, condition: str | None = None) -> None:
         """Add an edge."""
@@ -110,14 +112,17 @@ def place_gates(
     *,
     known: Mapping[GatePlace, str] | None = None,
     taken: frozenset[str] = frozenset(),
+    tools: Mapping[str, Sequence[str]] | None = None,
 ) -> Gated:
     """Return the graph with the gates of every rule; those that are already there are left alone.
 
-    ``known`` gives gates the names they had in an earlier plan of the run, ``taken`` are names not to be used.
+    ``known`` gives gates the names they had in an earlier plan of the run, ``taken`` are names not to be used,
+    ``tools`` are the capabilities that a capability has called by itself.
     """
     known = known or {}
     names = frozenset(known.values()) | taken
-    graph = Gated(kinds, {node.node_id: node for node in nodes}, output, known=known, taken=names)
+    named = {node.node_id: node for node in nodes}
+    graph = Gated(kinds, named, output, known=known, taken=names, tools=tools or {})
     for edge in edges:
         graph.add(edge.from_, edge.to, edge.condition)
     there = {place_of(node) for node in nodes}
@@ -143,7 +148,7 @@ def place_gates(
 
 def _around(graph: Gated, rule: HitlRule, place: int, nodes: Sequence[PlanNode], there: set[Any]) -> None:
     targets = [node for node in nodes if selects(rule.selector, node, graph.kinds)]
-    if not targets and not any(_may_call(rule.selector, node, graph.kinds) for node in nodes):
+    if not targets and not any(_may_call(rule.selector, node, graph) for node in nodes):
         graph.findings.append(
             Finding(
                 layer="structure",
@@ -176,10 +181,13 @@ def selects(selector: Selector | None, node: PlanNode, kinds: KindTable) -> bool
     return _matches(selector, node) or (inside is not None and _matches(selector, inside))
 
 
-def _may_call(selector: Selector | None, node: PlanNode, kinds: KindTable) -> bool:
+def _may_call(selector: Selector | None, node: PlanNode, graph: Gated) -> bool:
     """Say whether a rule may be about what a node calls by itself; which effects that has is seen when it does."""
-    spec = kinds.get(node.kind)
-    called = [] if spec is None else spec.calls(spec.fields.model_validate(node.own))
+    spec = graph.kinds.get(node.kind)
+    called = [] if spec is None else [*spec.calls(spec.fields.model_validate(node.own))]
+    inside = inner_node(node, graph.kinds)
+    for name in (node.capability_id, None if inside is None else inside.capability_id):
+        called += graph.tools.get(name or "", ())
     if selector is None or not called:
         return bool(called or node.own.get("flows"))
     return selector.node_id is None and (selector.capability_id is None or selector.capability_id in called)

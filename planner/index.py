@@ -8,7 +8,7 @@ from typing import Any, Final
 from contracts.capability import CapabilitySpec, Catalogue, Facet
 from contracts.plan import NodeOutput
 from contracts.schema import CompiledSchema, compile_schema
-from contracts.scopes import requires_scopes
+from contracts.scopes import required_scopes
 from planner.fit import Fit, fit
 from planner.schemas import relocated
 from planner.words import norm, words
@@ -42,7 +42,7 @@ class CatalogueIndex:
             )
         newest = {name: specs[0] for name, specs in self.versions.items() if name in catalogue.active}
         self.active: dict[str, CapabilitySpec] = dict(sorted(newest.items()))
-        self.scoped = requires_scopes(catalogue.capabilities)
+        self.scopes = required_scopes(catalogue.capabilities)
         self.facet_words = {facet.name: words(f"{facet.name} {facet.description}") for facet in catalogue.facets}
         self._outputs: dict[tuple[str, str], NodeOutput | None] = {}
         self._meets: dict[tuple[str, str], Fit] = {}

@@ -75,7 +75,9 @@ def open_workshop(scene: Scene) -> Workshop:
     allowed = [
         spec
         for spec in scene.index.active.values()
-        if spec.capability_id not in scene.forbidden and spec.kind not in forbidden_kinds and not scene.lacking(spec)
+        if scene.forbidden.isdisjoint((spec.capability_id, *spec.tools))
+        and spec.kind not in forbidden_kinds
+        and not scene.lacking(spec)
     ]
     people = [spec for spec in allowed if PEOPLE in spec.requires]
     permitted = [spec for spec in allowed if spec not in people and not spec.generic]

@@ -128,7 +128,7 @@ class SearchPlanner:
 
     def _rights(self, envelope: TaskEnvelope) -> tuple[list[str], ...]:
         """Return what an answer depends on of the scopes that were granted; nothing while none is required."""
-        scoped = self._index is not None and self._index.scoped
+        scoped = self._index is not None and bool(self._index.scopes)
         return () if envelope.granted is None or not scoped else (sorted(envelope.granted),)
 
     def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:

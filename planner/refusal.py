@@ -92,7 +92,7 @@ def _lacks(shop: Workshop, facet: str, pointer: str) -> Iterator[Finding]:
 
 def _unscoped(shop: Workshop, leaf: str, pointer: str) -> Iterator[Finding]:
     """Yield a finding per capability that would give a facet and that only a scope keeps out (W4)."""
-    for name, spec in shop.scene.index.active.items() if shop.scene.index.scoped else ():
+    for name, spec in shop.scene.index.active.items() if shop.scene.index.scopes else ():
         lacks = shop.scene.lacking(spec)
         if leaf in spec.produces and lacks and name not in shop.scene.forbidden:
             message, fix = sentence(name, lacks), f"Have {', '.join(lacks)} granted to the caller."
@@ -137,6 +137,8 @@ def _out(scene: Scene, spec: CapabilitySpec) -> str | None:
     """Return why a capability may not be used, None when it may."""
     if spec.capability_id in scene.forbidden:
         return "forbidden by the selection"
+    if tools := sorted(scene.forbidden.intersection(spec.tools)):
+        return f"its tool {tools[0]} is forbidden by the selection"
     if spec.capability_id not in scene.index.active:
         return scene.index.catalogue.inactive_reasons.get(spec.capability_id, "not active")
     if spec.kind in scene.envelope.policies.planner.topology.forbidden_kinds:

@@ -19,7 +19,9 @@ def sealed(draft: Draft, strategy: str, version: int = 1) -> Planned | Unplannab
     nodes, edges, output = [unit.node for unit in draft.units], draft.edges, draft.output
     rules = scene.envelope.policies.gates()
     if rules:
-        gated = place_gates(rules, scene.kinds, nodes, edges, output, known=scene.gates, taken=scene.completed)
+        tools = {spec.capability_id: spec.tools for spec in scene.index.catalogue.capabilities if spec.tools}
+        known, taken = scene.gates, scene.completed
+        gated = place_gates(rules, scene.kinds, nodes, edges, output, known=known, taken=taken, tools=tools)
         findings += gated.findings
         if any(finding.severity == "error" for finding in gated.findings):
             return Unplannable(tuple(findings))

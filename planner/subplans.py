@@ -56,6 +56,8 @@ class _Work:
         if made is not None:
             return node.model_copy(update={"plan": made, "effects": _effects(made)})
         inner = inner_of(self.scene, unit)
+        if inner is not None and inner.own is not None and "flows" in inner.node.own:
+            return node.model_copy(update={"node": {**node.own["node"], "flows": self._flows(inner)}})
         made = None if inner is None else self._completed(inner)
         if made is None:
             return node

@@ -19,9 +19,11 @@ from engine.birth import Order
 from engine.documents import Supply
 from engine.drafting import MODEL
 from engine.worker import Worker
+from service.agent_flows import with_agent_flows
 from service.control import Control
 from service.gone import gone_or_missing
 from service.intake import Admitted, admit, check_start
+from service.needs import needing
 from service.offering import NO_OFFERING, NoOffering, Offering
 from service.resolving import NO_FOLDER, resolve
 from service.supplies import supply_of, without_missing
@@ -75,9 +77,11 @@ class Runs:
         resolved = await resolve(self._shell.database, principal, body, trigger, self._folder)
         if resolved.origin.way == "planned":
             await self._offering.ready(principal.tenant)
-        own, models = self._offering.at_hand(principal.tenant), self._shell.drafting.model is not None
+        shell, folder = self._shell, self._folder
+        resolved = await with_agent_flows(resolved, shell.database, principal.tenant, shell.directory, folder)
+        own, models = self._offering.at_hand(principal.tenant), shell.drafting.model is not None
         granted = granted_to(principal)
-        admitted = admit(resolved.body, self._shell.directory, models=models, granted=granted, own=own)
+        admitted = admit(resolved.body, shell.directory, models=models, granted=granted, own=own)
         if resolved.workflow is not None:
             admitted = replace(admitted, envelope_json={**admitted.envelope_json, "workflow": resolved.workflow})
         check_start(admitted.envelope, self._shell.clock.now_ms())
@@ -85,11 +89,16 @@ class Runs:
         origin = resolved.origin
         if way is not None and origin.way == "custom":
             origin = replace(origin, way=way)
+        admitted = needing(admitted, self._shell.directory)
         supply = await supply_of(self._shell, principal.tenant, admitted.envelope.context, body=body)
         admitted = _supplied(admitted, supply)
         order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
         if isinstance(order.planned, Unplannable) and await self._offering.news_for(principal.tenant):
             order = self._order(admitted, principal, origin, key, fingerprint, correlation_id)
+        needed = needing(admitted, shell.directory, order.planned)
+        if needed is not admitted:
+            supply = await supply_of(shell, principal.tenant, needed.envelope.context, body=body)
+            order = self._order(_supplied(needed, supply), principal, origin, key, fingerprint, correlation_id)
         order = order if supply is None else replace(order, supply=supply)
         order = order if run_id is None else replace(order, run_id=run_id)
         born = await self._worker.accept(order)

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from contracts.answers import prompt_problem
-from contracts.capability import Ask, CapabilityError, Result
+from contracts.capability import Ask, CapabilityError, CapabilitySpec, Result, Talk
 from contracts.outcome import Choose, Done, Expand, Fail, Outcome, Pause, Retry, Skip
 from contracts.plan import KindSpec
 from contracts.wire import Wire
 from engine.kinds.base import Work
+from engine.kinds.rounds import converse
+from engine.toolbox import FlowTool
+
+MAX_FLOWS: Final = 64
 
 _PLAIN: Final = (dict, list, str, int, float)
 """What most capabilities return: a JSON value, the output as it stands."""
 
 
-class NoFields(Wire):
-    """This kind has no fields of its own."""
+class CallFields(Wire):
+    """``flows`` are the plans that the capability may have run, put there when the run was accepted (R2)."""
+
+    flows: Annotated[list[FlowTool], Field(max_length=MAX_FLOWS)] = Field(default_factory=list)
 
 
 class CallKind:
-    """Runs the node's capability once; an :class:`Ask` parks it, the answer resumes it."""
+    """Runs the node's capability once; an :class:`Ask` parks it, the answer resumes it.
+
+    A :class:`Talk` goes on as a chat does.
+    """
 
     pure = False
 
     def __init__(self, name: str, summary: str) -> None:
         """Name the kind; ``call`` and ``structure`` differ only in what the planner makes of them."""
-        self.spec = KindSpec(name=name, fields=NoFields, summary=summary, needs_capability=True)
+        self.spec = KindSpec(name=name, fields=CallFields, summary=summary, needs_capability=True)
 
     async def run(self, work: Work) -> Outcome:
         """Call ``run``, or ``resume`` when an answer is there."""
@@ -40,11 +51,21 @@ class CallKind:
                 )
             else:
                 said = await capability.run(work.bundle, work.context)
+            if isinstance(said, Talk):
+                return await _talked(work, said, capability.spec)
         except CapabilityError as error:
             if error.retryable:
                 return Retry(error.code, error.message, after_ms=error.after_ms, usage=error.usage)
             return Fail(error.code, error.message, usage=error.usage)
         return as_outcome(said)
+
+
+async def _talked(work: Work, talk: Talk, spec: CapabilitySpec) -> Outcome:
+    """Let a talk go on, with the capability's tools."""
+    if len(spec.flows) != len(work.own.flows):
+        message = f"{spec.capability_id} has flows called, which only a plan that was handed in can hold."
+        return Fail("flows_missing", message)
+    return await converse(work, talk, spec.tools, work.own.flows)
 
 
 def as_outcome(said: Any) -> Outcome:

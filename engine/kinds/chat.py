@@ -12,14 +12,15 @@ from typing import Annotated, Any, Final
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from contracts.capability import CapabilityError
-from contracts.outcome import Done, Fail, Invoke, Outcome, Retry
+from contracts.capability import Talk
+from contracts.outcome import Done, Fail, Outcome, Retry
 from contracts.plan import KindSpec
 from contracts.ports import ModelReply
 from contracts.wire import Wire
 from engine.kinds.base import Work
-from engine.kinds.talk import Said, TalkRefused, told
-from engine.toolbox import FlowTool, asked, toolbox
+from engine.kinds.rounds import is_last, next_reply
+from engine.kinds.talk import Said, TalkRefused, opened
+from engine.toolbox import FlowTool, toolbox
 
 MAX_ROUNDS: Final = 64
 MAX_TOOLS: Final = 64
@@ -45,7 +46,8 @@ class ChatFields(Wire):
 
     ``flows`` are plans that it may have run, each as a child run. ``instructions`` come first of all that it is told.
     Its parameter ``messages`` is the conversation so far, a list of ``{"role", "content"}``; ``message`` is a text that
-    comes after it. All other parameters are shown as material.
+    comes after it. All other parameters are shown as material. ``model`` asks another model than the configured one:
+    one that has a price of its own (``FLEX_MODEL_PRICES``).
     """
 
     tools: Annotated[list[_Capability], Field(max_length=MAX_TOOLS)] = Field(default_factory=list)
@@ -53,6 +55,7 @@ class ChatFields(Wire):
     max_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 8
     instructions: Annotated[str, Field(max_length=20_000)] = ""
     sampling: Sampling = Field(default_factory=Sampling)
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
     @field_validator("tools")
     @classmethod
@@ -95,30 +98,15 @@ class ChatKind:
 
     async def run(self, work: Work) -> Outcome:
         """Return the answer, or the calls that it needs first."""
-        if work.model is None or work.directory is None:
-            return Fail("model_missing", "No model is configured.")
-        said = Said.read(work.parked)
-        last = len(said.rounds) >= work.own.max_rounds
-        offers = {} if last else toolbox(work.own.tools, work.directory, work.own.flows)
+        own, said = work.own, Said.read(work.parked)
         try:
-            reply = await work.model.generate(
-                told(work, said, last=last),
-                tools=[offer.tool for offer in offers.values()],
-                sampling=work.own.sampling.model_dump(exclude_none=True),
-                on_text=work.context.delta,
-                timeout_seconds=work.seconds,
-            )
+            opening = opened(work)
         except TalkRefused as refused:
             return Fail(refused.code, refused.message)
-        except CapabilityError as error:
-            if error.retryable:
-                return Retry(error.code, error.message, after_ms=error.after_ms, usage=error.usage)
-            return Fail(error.code, error.message, usage=error.usage)
-        said.spend(reply)
-        if reply.tool_calls and not last:
-            calls = [asked(call, offers) for call in reply.tool_calls]
-            return Invoke(calls, said.after(work.node.node_id, reply.text, calls), reply.usage)
-        return _answer(said, reply, last=last)
+        talk = Talk(opening, max_rounds=own.max_rounds, model=own.model)
+        offers = {} if work.directory is None else toolbox(own.tools, work.directory, own.flows)
+        reply = await next_reply(work, talk, said, offers, own.sampling.model_dump(exclude_none=True))
+        return reply if not isinstance(reply, ModelReply) else _answer(said, reply, last=is_last(talk, said))
 
 
 def _answer(said: Said, reply: ModelReply, *, last: bool) -> Outcome:

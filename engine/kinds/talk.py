@@ -69,8 +69,8 @@ class Said:
         return {"rounds": [*self.rounds, {"text": text, "calls": shown}], "usage": self.usage}
 
 
-def told(work: Work, said: Said, *, last: bool) -> list[dict[str, Any]]:
-    """Return the messages of the next call of the model. Raises :class:`TalkRefused`."""
+def opened(work: Work) -> list[dict[str, Any]]:
+    """Return the messages before the first round of a chat. Raises :class:`TalkRefused`."""
     rules = [work.own.instructions, *work.bundle.instructions, _RULES]
     messages: list[dict[str, Any]] = [{"role": "system", "content": "\n\n".join(rule for rule in rules if rule)}]
     given = dict(work.bundle.inputs)
@@ -87,6 +87,12 @@ def told(work: Work, said: Said, *, last: bool) -> list[dict[str, Any]]:
     elif not history:
         messages.append({"role": "user", "content": work.bundle.objective})
     _check_size(messages)
+    return messages
+
+
+def told(work: Work, opening: Sequence[Mapping[str, Any]], said: Said, *, last: bool) -> list[dict[str, Any]]:
+    """Return the messages of the next call of the model: what came first, the rounds so far, what was wrong."""
+    messages = [dict(message) for message in opening]
     for one in said.rounds:
         messages += _round(one, work.results)
     if work.bundle.errors:

@@ -102,7 +102,7 @@ def unnamed_scopes(draft: Draft) -> Iterator[Finding]:
 def missing_scopes(draft: Draft) -> Iterator[Finding]:
     """A call, or a chat's tool, that requires a scope which the run was not granted."""
     scene = draft.scene
-    if scene.envelope.granted is None or not scene.index.scoped:
+    if scene.envelope.granted is None or not scene.index.scopes:
         return
     for unit in draft.everyone():
         called = [("/capability_id", unit.spec)] if unit.spec is not None else []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capabilities.agent_files import look
-from capabilities.agent_folder import WORKS, AgentFolder
+from capabilities.agent_folder import AgentFolder
 from capabilities.agent_groups import read_group
 from capabilities.located_yaml import YamlFault, read_yaml
 from capabilities.markdown_agent import MarkdownAgent, MarkdownFile, read_markdown
@@ -15,9 +15,9 @@ from contracts.agents import AgentFault, AgentRecord
 from tests.agents.folders import ECHO, FAILING, WRITER, lay
 
 
-def opened(folder: Path, works: frozenset[str] = WORKS) -> dict[str, AgentRecord]:
+def opened(folder: Path) -> dict[str, AgentRecord]:
     """Read a folder; records by file. Groups are taken as they are built."""
-    read = AgentFolder(folder, World(), Registry(), works=works)
+    read = AgentFolder(folder, World(), Registry())
     read.read()
     read.judge(read.settle(), lambda _: None)
     return {record.source: record for record in read.records()}
@@ -210,27 +210,31 @@ def test_the_second_of_one_id_is_broken_and_both_places_are_named(tmp_path: Path
 
 
 def test_what_an_agent_names_must_be_there(tmp_path: Path) -> None:
-    """R2: facets and tools are checked, and what cannot work yet is refused by name, never ignored."""
+    """R2: facets and tools are checked; an agent that would call itself, by whichever way, is refused."""
     head = "---\nid: x\n{}\n---\nDo it."
     cases = {
         "facet.md": ("consumes:\n  log: log_text_of_mine", "unknown_facet", 4),
         "made.md": ("produces: [change_records, nothing_known]", "unknown_facet", 3),
         "tool.md": ("tools:\n- http.get\n- no.such", "unknown_tool", 5),
-        "tools.md": ("tools: [http.get]", "unsupported", 3),
-        "memory.md": ("memory_scope: isolated", "unsupported", 3),
+        "self.md": ("tools: [http.get, agent.x]", "agent_cycle", 3),
+        "around.md": ("description: y\ntools: [agent.y]", "agent_cycle", 4),
+        "nowhere.md": ("remember: last", "bad_front_matter", 2),
+        "twice.md": ("tools: [http.get, http.get]", "bad_front_matter", 3),
     }
+    other = "---\nid: y\ntools: [agent.z]\n---\nDo it."
     lay(tmp_path, {name: head.format(front) for name, (front, _, _) in cases.items()})
+    lay(tmp_path, {"y.md": other, "z.md": other.replace("id: y", "id: z").replace("agent.z", "agent.x")})
     assert {name: fault_of(tmp_path, name) for name in cases} == {
         name: (code, line) for name, (_, code, line) in cases.items()
     }
 
 
-def test_what_works_is_taken_and_shown(tmp_path: Path) -> None:
-    """The members of the front matter are on the agent for whoever carries them out."""
-    front = "---\nid: x\ntools: [http.get, agent.x]\nmemory_scope: isolated\nwait_for: [b, a]\n---\nDo it."
+def test_what_the_front_matter_says_is_shown(tmp_path: Path) -> None:
+    """The members of the front matter are on the agent."""
+    front = "---\nid: x\ntools: [http.get, http.post]\nmemory_scope: isolated\nwait_for: [b, a]\n---\nDo it."
     lay(tmp_path, {"x.md": front})
-    record = opened(tmp_path, works=frozenset({"tools", "memory_scope", "wait_for"}))["x.md"]
-    assert (record.status, record.tools, record.wait_for) == ("inactive", ("http.get", "agent.x"), ("b", "a"))
+    record = opened(tmp_path)["x.md"]
+    assert (record.status, record.tools, record.wait_for) == ("inactive", ("http.get", "http.post"), ("b", "a"))
     assert record.memory_scope == "isolated"
 
 

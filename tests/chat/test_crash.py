@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -119,3 +120,29 @@ async def test_an_approved_call_is_made_once_whatever_dies(world: World, script:
         await following
     assert [name for name, _ in effects(world)] == ["chat[0]"]
     assert len(script.told()) == 2
+
+
+async def test_an_agent_goes_on_where_its_holder_died(sqlite_url: str, tmp_path: Path, script: Script) -> None:
+    """R2, F10: the rounds of an agent with tools are kept as a chat's are; what had ended does not happen again."""
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    (folder / "hand.md").write_text("---\nid: hand\ntools: [step.idempotent, step.none]\n---\nDo both.")
+    script.will(calls(("step_idempotent", {"ms": 1}), ("step_none", {"ms": 2})), HANGS, says("Both are done."))
+    body = turn() | {"workflow": {"plan": plan({"node_id": "w", "kind": "call", "capability_id": "agent.hand"})}}
+    world, env = World(sqlite_url, tmp_path), script.environment | PATIENT | {"FLEX_AGENTS_DIR": str(folder)}
+    with Service(world, **env) as one, Service(world, **env) as other:
+        one.launch()
+        other.launch()
+        await asyncio.gather(one.ready(), other.ready())
+        caller = Caller([one.base, other.base], body, "key")
+        following = asyncio.create_task(caller.follow())
+        await until(lambda: len(script.told()) == 2, 15, "the second request to the model")
+        one.kill()
+        await following
+    told = script.told()
+    assert (len(told), told[1]) == (3, told[2])
+    assert sorted(name for name, _ in effects(world)) == ["w[0]", "w[1]"]
+    end = await stored(world.url, caller.run_id, world.effects)
+    assert (caller.faults, caller.seen, end.status) == ([], end.log, "completed")
+    # The auditor counts bodies of steps, and what the agent itself does is no step.
+    assert audit(end, seen=caller.seen, answers=caller.answers) == ["w completed and was never called"]

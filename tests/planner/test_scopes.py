@@ -16,12 +16,14 @@ from contracts.scopes import lacking, refused_nodes
 from tests.planner.worlds import TEXT, World, ask, cap, want
 
 WORLD = World(
-    [Facet("text", TEXT), Facet("note", TEXT), Facet("sale", TEXT)],
+    [Facet("text", TEXT), Facet("note", TEXT), Facet("sale", TEXT), Facet("talk", TEXT)],
     [
         cap("crm.note", "note", "text", scopes=("crm:write",), quality=1.0),
         cap("own.note", "note", "text", cost=9.0, latency_ms=5_000),
         cap("crm.sale", "sale", "text", scopes=("crm:write", "money"), version="2.0.0"),
         cap("crm.sale", "sale", "text", version="1.0.0"),
+        cap("agent.clerk", "talk", "text", tools=("own.note", "crm.note", "agent.chief")),
+        cap("agent.chief", "talk", "text", tools=("agent.clerk", "crm.sale")),
     ],
 )
 CALL: dict[str, Any] = {
@@ -54,6 +56,8 @@ def submitted(node: dict[str, Any], *scopes: str) -> list[Finding]:
         (MAP, "/node/capability_id"),
         (SUBFLOW, "/plan/nodes/0/capability_id"),
         (CHAT, "/tools/1"),
+        ({**CALL, "capability_id": "agent.clerk"}, "/capability_id"),
+        ({**CALL, "capability_id": "agent.chief"}, "/capability_id"),
     ],
 )
 def test_what_needs_a_scope_is_refused_where_it_stands(node: dict[str, Any], below: str) -> None:

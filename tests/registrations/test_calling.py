@@ -64,7 +64,7 @@ async def test_the_whole_bundle_is_sent() -> None:
     assert orjson.loads(heard[0].body) == {
         "capability_id": "weather.look_up", "version": "1.0.0", "run_id": "run_1", "node_id": "node", "attempt": 1,
         "idempotency_key": "run_1/node/0/0", "objective": "Say it", "inputs": {"town": "Bern"}, "constraints": {},
-        "directives": {"voice": "plain"}, "instructions": ["Be brief"], "documents": [], "memory": {},
+        "directives": {"voice": "plain"}, "instructions": ["Be brief"], "documents": [], "memory": {}, "revisions": {},
         "contract": {"type": "object"}, "errors": feedback,
     }  # fmt: skip
     assert heard[0].headers["idempotency-key"] == "run_1/node/0/0"
@@ -100,6 +100,9 @@ async def test_statuses(status: int, code: str, retryable: bool, after_ms: int |
 BAD = [
     b"", b"{", b"[]", b"{}", b'{"output":1,"error":{"code":"a","message":"b"}}', b'{"error":null}', b'{"result":1}',
     b'{"output":1,"usage":{"tokens":-1}}', b'{"output":"\\u0000"}', b'{"error":{"code":"a b","message":"x"}}',
+    b'{"output":1,"memory":[{"scope":"shared:a","key":"k"}]}', b'{"output":1,"memory":{"shared:a":{"k":1}}}',
+    b'{"output":1,"memory":[{"scope":"shared:a","key":"k","value":1,"forget":true}]}',
+    b'{"error":{"code":"a","message":"b"},"memory":[{"scope":"shared:a","key":"k","value":1}]}',
 ]  # fmt: skip
 
 
