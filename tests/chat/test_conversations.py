@@ -109,6 +109,8 @@ async def test_a_turn_that_fails_is_kept_and_answered_again(service: Service, sc
     talk = await begun(service)
     failed = await said(service, talk, "Hello")
     assert (failed["status"], failed["content"], failed["error"]["code"]) == ("failed", None, "node_failed")
+    (item,) = (await service.client.get("/api/v1/executions")).json()["items"]
+    assert (item["id"], item["status"], item["error"]["code"]) == (failed["run_id"], "failed", "node_failed")
     answer = await service.client.post(f"{AT}/{talk}/messages/{failed['message_id']}/retry")
     assert answer.status_code == 202, answer.text
     again = answer.json()
