@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.draft import Paper
 from tests.chaos.load import Glance, Spec
 from tests.chaos.people import PATIENCE_SECONDS, Called, Ledger, Operators, insist
 from tests.chaos.viewers import Frame, Viewer
@@ -84,6 +85,8 @@ class _Customer:
 
     async def live(self) -> None:
         """See the run to its end, or to where nothing happens any more because nobody will answer."""
+        for paper in self._spec.papers:
+            self._act(f"put {paper.document_id} in {paper.story_id}", self._put(paper))
         first, *others = [self._viewer(glance) for glance in self._spec.glances]
         leading = asyncio.create_task(self._lead(first))
         tasks = [asyncio.create_task(self._later(*each)) for each in zip(others, self._spec.glances[1:], strict=True)]
@@ -213,6 +216,14 @@ class _Customer:
         answer = await insist(self._bases, self._spec.glances[0].first + 1, "POST", path, body=body)
         if answer.status not in (200, 202, 409):
             self._followed.refusals.append(f"{path} was answered {answer.status}")
+
+    async def _put(self, paper: Paper) -> None:
+        """Put a document that runs wait for; more than once, if nobody says that it was taken."""
+        await asyncio.sleep(paper.delay)
+        path = f"/api/v1/stories/{paper.story_id}/documents/{paper.document_id}"
+        answer = await insist(self._bases, paper.first, "PUT", path, body={"for": paper.story_id})
+        if answer.status not in (200, 201):
+            self._followed.refusals.append(f"{path} was answered {answer.status} {answer.body[:200]!r}")
 
     async def _call(self, run_id: str, node_id: str) -> None:
         """Answer for the outside world: two say something different at once."""
