@@ -9,6 +9,7 @@ from typing import Any
 from tests.chaos.draft import Paper
 from tests.chaos.load import Glance, Spec
 from tests.chaos.people import PATIENCE_SECONDS, Called, Ledger, Operators, insist
+from tests.chaos.talks import Told, said
 from tests.chaos.viewers import Frame, Viewer
 from tests.chaos.wire import Incoming, opened
 
@@ -26,6 +27,8 @@ class Followed:
     refusals: list[str] = field(default_factory=list)
     calls: list[Called] = field(default_factory=list)
     """what the outside world was told"""
+    told: list[Told] = field(default_factory=list)
+    """what was said to whoever spoke"""
     done: bool = False
     """whether its caller saw everything there was to see"""
 
@@ -111,7 +114,9 @@ class _Customer:
     async def _lead(self, viewer: Viewer) -> None:
         """Send the envelope until it is taken, then follow; what this viewer sees is reacted to."""
         viewer.on_frame = self._frame
-        if not self._spec.streamed:
+        if self._spec.talks:
+            await self._talk()
+        elif not self._spec.streamed:
             await self._accept()
         while not self._followed.run_ids and not self._followed.refusals:
             headers = {"Idempotency-Key": self._spec.key}
@@ -140,6 +145,14 @@ class _Customer:
             self._taken(answer.json["run_id"])
         else:
             self._followed.refusals.append(f"the envelope was answered {answer.status} {answer.body[:200]!r}")
+
+    async def _talk(self) -> None:
+        self._followed.told += await said(self._bases, self._spec.glances[0].first, self._spec.key)
+        for told in self._followed.told:
+            if told.status == 202:
+                self._taken(told.run_id)
+            else:
+                self._followed.refusals.append(f"a turn was answered {told.status} {told.body[:200]!r}")
 
     def _taken(self, run_id: str) -> None:
         self._followed.run_ids.add(run_id)

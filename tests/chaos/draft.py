@@ -40,6 +40,8 @@ class Draft:
         """nodes that each write one key"""
         self.papers: list[Paper] = []
         """documents that come, those that the run needs first of all in its own story"""
+        self.talks = False
+        """whether it is a turn of a conversation: the model says what is done, there is no plan to draw"""
 
     def step(self, after: Sequence[str] = (), *, effects: str | None = None, **inputs: Any) -> str:
         """Add a call that comes after these nodes; return its id."""

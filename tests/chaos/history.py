@@ -103,6 +103,18 @@ class PaperSeen:
 
 
 @dataclass(frozen=True)
+class MessageSeen:
+    """A message of a conversation as it stands."""
+
+    conversation_id: str
+    message_id: str
+    parent_id: str | None
+    role: str
+    place: int
+    run_id: str | None
+
+
+@dataclass(frozen=True)
 class Stall:
     """A time in which a process could not know that it was late: stopped, or cut off."""
 
@@ -139,6 +151,7 @@ class History:
     papers: Sequence[PaperSeen] = ()
     waits: Sequence[tuple[str, str]] = ()
     """run and document that it is still noted to wait for although it is there"""
+    messages: Sequence[MessageSeen] = ()
     stalls: Sequence[Stall] = ()
     pids: dict[int, str] = field(default_factory=dict)
 
@@ -266,7 +279,7 @@ async def read(url: str, effects: Path, prefix: str) -> History:
 
 
 async def _kept(url: str, prefix: str) -> dict[str, Any]:
-    """Read memory as it stands, and who is noted to wait for documents that are there."""
+    """Read memory and messages as they stand, and who is noted to wait for documents that are there."""
     entries = await query(url, f"SELECT owner, key, revision FROM memory_entries WHERE owner LIKE '{prefix}-%'")
     scopes = await query(url, f"SELECT owner, revision FROM memory_scopes WHERE owner LIKE '{prefix}-%'")
     waits = (
@@ -274,7 +287,13 @@ async def _kept(url: str, prefix: str) -> dict[str, Any]:
         " AND d.story_id = w.story_id AND d.document_id = w.document_id"
         f" WHERE d.present = 1 AND w.story_id LIKE '{prefix}-%'"
     )
+    messages = (
+        "SELECT m.conversation_id, m.message_id, m.parent_id, m.role, m.place, m.run_id FROM conversation_messages m"
+        f" JOIN conversations c ON c.conversation_id = m.conversation_id WHERE c.title LIKE '{prefix}-%'"
+        " ORDER BY m.conversation_id, m.place"
+    )
     return {
+        "messages": [MessageSeen(*row) for row in await query(url, messages)],
         "remembered": {(row[0], row[1]): row[2] for row in entries},
         "given": dict(scopes),
         "waits": [(row[0], row[1]) for row in await query(url, waits)],

@@ -1,4 +1,4 @@
-"""Runs that leave something behind or need something first: shared memory, documents that come late (R4, R5)."""
+"""Runs that leave something behind or need something first: shared memory, documents that come late, turns of chats."""
 
 from typing import Any
 
@@ -54,6 +54,11 @@ def papers(draft: Draft) -> None:
 
 def _paper(draft: Draft, story_id: str, document_id: str) -> Paper:
     return Paper(story_id, document_id, draft.chance.choice(DELAYS), draft.chance.randrange(2))
+
+
+def talk(draft: Draft) -> None:
+    """Say something in a conversation, twice at once under one key; the model has a tool called before it answers."""
+    draft.talks = True
 
 
 def context(draft: Draft) -> Json:

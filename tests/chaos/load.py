@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.chaos.draft import Draft, Paper, Say
-from tests.chaos.kept import context, papers, remember
+from tests.chaos.kept import context, papers, remember, talk
 from tests.durability.plans import Json, call, envelope
 
 RETRY = {"max_attempts": 3, "base_ms": 20, "max_ms": 200}
@@ -42,6 +42,8 @@ class Spec:
     """nodes that each write one key of memory"""
     papers: tuple[Paper, ...] = ()
     """documents that come, and when"""
+    talks: bool = False
+    """a turn of a conversation in place of an envelope"""
     streamed: bool = True
     """begun by ``run.stream``, else by ``POST /api/v1/runs``"""
     glances: tuple[Glance, ...] = ()
@@ -136,7 +138,7 @@ def _unanswered(draft: Draft) -> None:
 
 SHAPES = (
     (_chain, 6), (_slow, 4), (_fan, 4), (_map, 3), (_retry, 3), (_approval, 4), (_questions, 2), (_unanswered, 1),
-    (_delay, 2), (_callback, 2), (_loop, 2), (_child, 3), (remember, 4), (papers, 3),
+    (_delay, 2), (_callback, 2), (_loop, 2), (_child, 3), (remember, 4), (papers, 3), (talk, 2),
 )  # fmt: skip
 DRAWN = [shape for shape, weight in SHAPES for _ in range(weight)]
 
@@ -150,10 +152,7 @@ def _spec(chance: random.Random, key: str) -> Spec:
     shape = chance.choice(DRAWN)
     draft = Draft(chance, key)
     shape(draft)
-    retry = CONTENDED if draft.writes else RETRY
-    whole = envelope(draft.nodes, draft.edges, retry=retry, timeouts={"run_seconds": 3_600})
-    whole["correlation_id"] = key
-    whole |= context(draft)
+    whole = {} if draft.talks else _envelope(draft)
     return Spec(
         key,
         shape.__name__.strip("_"),
@@ -165,10 +164,17 @@ def _spec(chance: random.Random, key: str) -> Spec:
         tuple(draft.called),
         tuple(draft.writes),
         tuple(draft.papers),
+        draft.talks,
         chance.random() < 0.6,
         tuple(_glance(chance, at) for at in range(chance.choice((1, 1, 2, 3)))),
         chance.random() < LATE_SHARE,
     )
+
+
+def _envelope(draft: Draft) -> Json:
+    retry = CONTENDED if draft.writes else RETRY
+    whole = envelope(draft.nodes, draft.edges, retry=retry, timeouts={"run_seconds": 3_600})
+    return {**whole, "correlation_id": draft.key, **context(draft)}
 
 
 def _glance(chance: random.Random, at: int) -> Glance:

@@ -1,11 +1,12 @@
-"""What must hold of what runs leave behind and of what they need first: memory (R5) and documents (R4)."""
+"""What must hold of what runs leave behind and of what they need first: memory (R5), documents (R4), turns (W6)."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tests.chaos.history import History, MemorySeen
-from tests.chaos.judged import Found, each_run
+from tests.chaos.judged import Found, each_run, frames
 from tests.chaos.kept import COUNTER
+from tests.chaos.talks import ANSWER
 
 Writer = tuple[str, str]
 """run and node"""
@@ -101,3 +102,29 @@ def papers(history: History) -> Found:
     for run_id, document_id in history.waits:
         if run_id in history.runs:
             yield run_id, f"it is noted to wait for {document_id}, which is there"
+
+
+# --- chats -----------------------------------------------------------------------------------------------------------
+
+
+def turns(history: History) -> Found:
+    """A turn is stored once, whoever repeats it: what was said, and the answer, which names its run (W6)."""
+    for followed, run_id, run in each_run(history):
+        if not followed.spec.talks:
+            continue
+        taken = [told for told in followed.told if told.status == 202]
+        ids = {(told.conversation_id, told.message_id, told.run_id) for told in taken}
+        if len(ids) != 1:
+            yield run_id, f"one turn was told as {sorted(ids)}"
+        for told in taken:
+            found = [each for each in history.messages if each.conversation_id == told.conversation_id]
+            if [(each.role, each.place, each.run_id) for each in found] != [
+                ("user", 1, None),
+                ("assistant", 2, run_id),
+            ]:
+                yield run_id, f"its conversation holds {found}"
+            elif (found[1].message_id, found[1].parent_id) != (told.message_id, found[0].message_id):
+                yield run_id, f"{told.message_id} was told, stored is {found[1]}"
+        outputs = [frame["payload"]["output"] for frame in frames(run) if frame["type"] == "complete"]
+        if any(output["text"] != ANSWER for output in outputs):
+            yield run_id, f"it said {outputs}"

@@ -1,5 +1,6 @@
-"""The auditor finds what is wrong with memory and documents: each rule is shown histories that break it (R4, R5)."""
+"""The auditor finds what is wrong with memory, documents and turns: each rule is shown histories that break it."""
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,14 +9,25 @@ import pytest
 
 from tests.chaos.crowd import Followed
 from tests.chaos.draft import Draft, Paper
-from tests.chaos.history import History, MemorySeen, NodeWrite, PaperSeen
+from tests.chaos.history import History, MemorySeen, MessageSeen, NodeWrite, PaperSeen
 from tests.chaos.kept import COUNTER, context
 from tests.chaos.load import DRAWN, Spec, mix
 from tests.chaos.rules import RULES
-from tests.chaos.rules_kept import memory, papers
+from tests.chaos.rules_kept import memory, papers, turns
+from tests.chaos.talks import ANSWER, Told
 from tests.durability.auditor import Stored
 
 KEY, SCOPE = "test-0", "test-1"
+TOLD = Told("cnv", 202, "run", "msg-2")
+SAID = MessageSeen("cnv", "msg-1", None, "user", 1, None)
+ANSWERED = MessageSeen("cnv", "msg-2", "msg-1", "assistant", 2, "run")
+
+
+def spoken(text: str) -> bytes:
+    return json.dumps({"type": "complete", "payload": {"output": {"text": text}}}).encode()
+
+
+SPOKEN = spoken(ANSWER)
 Break = Callable[[History], History]
 
 
@@ -28,24 +40,25 @@ def ended(node_id: str, at: float = 6, attempt: int = 2) -> NodeWrite:
 
 
 def sound() -> History:
-    """A run that needed two documents, and then wrote a counter twice and a key of its own, each at the second try."""
+    """A turn that needed two documents, and then wrote a counter twice and a key of its own, each at the second try."""
     needed = tuple(Paper(story, name, 0.0, 0) for story, name in ((KEY, "a"), (KEY, "b"), (f"{KEY}-other", "a")))
-    spec = Spec(KEY, "papers", {}, writes=("m0", "m1", "m2", "m3"), papers=needed)
+    spec = Spec(KEY, "papers", {}, writes=("m0", "m1", "m2", "m3"), papers=needed, talks=True)
     nodes = {"m0": "completed", "m1": "completed", "m2": "completed", "m3": "cancelled"}
     return History(
-        runs={"run": Stored({}, "completed", None, 0, nodes)},
+        runs={"run": Stored({1: SPOKEN}, "completed", None, 1, nodes)},
         keys={"run": KEY},
-        followed=[Followed(spec, {"run"}, done=True)],
+        followed=[Followed(spec, {"run"}, told=[TOLD, TOLD], done=True)],
         nodes=[NodeWrite(5, "one", "run", "m0", None, "running", 1, 0, None), *map(ended, ("m0", "m1", "m2"))],
         memory=[wrote(1, "m0"), wrote(3, "m2", "0.m2"), wrote(2, "m1", value="2")],
         remembered={(SCOPE, COUNTER): 2, (SCOPE, "0.m2"): 3},
         given={SCOPE: 3},
+        messages=[SAID, ANSWERED],
         papers=[PaperSeen(4, f"{KEY}-other", "a"), PaperSeen(2, KEY, "a"), PaperSeen(4, KEY, "b")],
     )
 
 
 def test_a_sound_history_has_no_violation() -> None:
-    assert [*memory(sound()), *papers(sound())] == []
+    assert [*memory(sound()), *papers(sound()), *turns(sound())] == []
 
 
 def with_memory(*writes: MemorySeen) -> Break:
@@ -58,6 +71,18 @@ def with_run(status: str, **nodes: str) -> Break:
         return replace(found, runs={"run": replace(run, status=status, nodes=run.nodes | nodes)})
 
     return change
+
+
+def with_told(*told: Told) -> Break:
+    return lambda found: replace(found, followed=[replace(found.followed[0], told=list(told))])
+
+
+def with_messages(*messages: MessageSeen) -> Break:
+    return lambda found: replace(found, messages=list(messages))
+
+
+def with_log(frame: bytes) -> Break:
+    return lambda found: replace(found, runs={"run": replace(found.runs["run"], log={1: frame})})
 
 
 M0, M1, M2 = wrote(1, "m0"), wrote(2, "m1", value="2"), wrote(3, "m2", "0.m2")
@@ -85,6 +110,13 @@ BROKEN: list[tuple[str, str, Break]] = [
         lambda found: replace(found, papers=[PaperSeen(2, KEY, "a"), PaperSeen(9, KEY, "b")]),
     ),
     ("papers", "it waits, and its documents are there", with_run("waiting")),
+    ("turns", "one turn was told as", with_told(TOLD, replace(TOLD, message_id="msg-4"))),
+    ("turns", "its conversation holds", with_messages(SAID)),
+    ("turns", "its conversation holds", with_messages(SAID, ANSWERED, replace(SAID, place=3))),
+    ("turns", "its conversation holds", with_messages(SAID, replace(ANSWERED, run_id="other"))),
+    ("turns", "msg-2 was told", with_messages(SAID, replace(ANSWERED, message_id="msg-4"))),
+    ("turns", "msg-2 was told", with_messages(SAID, replace(ANSWERED, parent_id=None))),
+    ("turns", "it said [{'text': 'No.'}]", with_log(spoken("No."))),
     ("papers", "it is noted to wait for b", lambda found: replace(found, waits=[("run", "b")])),
 ]
 
@@ -104,7 +136,7 @@ def test_the_load_has_runs_that_remember_and_runs_that_need_documents() -> None:
     assert [[paper.delay for paper in each.papers] for each in drawn] == [
         [paper.delay for paper in each.papers] for each in again
     ]
-    for shape in ("remember", "papers"):
+    for shape in ("remember", "papers", "talk"):
         share = sum(each.shape == shape for each in drawn)
         assert abs(share - 300 * sum(each.__name__ == shape for each in DRAWN) / len(DRAWN)) < 20
     draft = Draft(random.Random(1), "key-1")
