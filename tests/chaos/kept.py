@@ -5,8 +5,8 @@ from typing import Any
 from tests.chaos.draft import Draft, Paper
 from tests.durability.plans import Json
 
-SCOPES = 2
-"""Scopes of memory per scenario: few, so that runs meet in them."""
+NEIGHBOURS = 15
+"""So many runs that come one after the other share a scope of memory: those of them that write it meet there."""
 COUNTER = "count"
 """The key that everybody adds one to, by compare-and-set."""
 MS = (0, 0, 20, 80, 250)
@@ -16,13 +16,14 @@ DELAYS = (0.0, 0.0, 0.02, 0.1, 0.4, 1.0, 2.0)
 
 def remember(draft: Draft) -> None:
     """Write memory that others write at the same time: counters by compare-and-set, and keys of one's own."""
-    chance, common = draft.chance, draft.key.rpartition("-")[0]
-    draft.scopes = [f"shared:{common}-{chance.randrange(SCOPES)}"]
+    chance = draft.chance
+    common, _, number = draft.key.rpartition("-")
+    draft.scopes = [f"shared:{common}-{int(number) // NEIGHBOURS}"]
     last = draft.chain(chance.randint(0, 1))
     if chance.random() < 0.5:
         # At once and equally long, so that a run meets itself between the look and the commit.
         ms = chance.choice(MS)
-        last = [_write(draft, last, "counts", ms) for _ in range(chance.randint(2, 4))]
+        last = [_write(draft, last, "counts", ms) for _ in range(chance.randint(2, 3))]
     else:
         for _ in range(chance.randint(1, 3)):
             last = [_write(draft, last, chance.choice(("counts", "counts", "remembers", "set")), chance.choice(MS))]
