@@ -101,7 +101,7 @@ class _Customer:
             await asyncio.gather(*(self._reaches(viewer, task, first) for viewer, task in pairs))
             if self._spec.late:
                 late = self._viewer(LATE)
-                (late.run_id,) = self._followed.run_ids
+                late.run_id = self._run_id
                 await self._reaches(late, asyncio.create_task(late.follow()), first)
             await asyncio.gather(*self._acts.values())
             self._followed.done = True
@@ -125,8 +125,8 @@ class _Customer:
                 patience=PATIENCE_SECONDS,
             )  # fmt: skip
             await viewer.look(stream, self._opened)
-        for run_id in self._followed.run_ids:
-            viewer.run_id = run_id
+        if self._followed.run_ids:
+            viewer.run_id = self._run_id
             await viewer.follow()
 
     def _opened(self, incoming: Incoming) -> None:
@@ -158,6 +158,11 @@ class _Customer:
         self._followed.run_ids.add(run_id)
         self._known.set()
 
+    @property
+    def _run_id(self) -> str:
+        """The run; of several that were given for one key any one, for the auditor sees that there are several."""
+        return min(self._followed.run_ids)
+
     def _viewer(self, glance: Glance) -> Viewer:
         viewer = Viewer(self._bases, "", glance)
         self._followed.viewers.append(viewer)
@@ -175,7 +180,7 @@ class _Customer:
     async def _later(self, viewer: Viewer, glance: Glance) -> None:
         await self._known.wait()
         await asyncio.sleep(glance.delay)
-        (viewer.run_id,) = self._followed.run_ids
+        viewer.run_id = self._run_id
         await viewer.follow()
 
     @staticmethod
