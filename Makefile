@@ -36,7 +36,7 @@ check: .venv/.stamp-test ## Style, types, import layers and house rules (seconds
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q --no-header tests/house
 
-chaos: .venv/.stamp-test ## Break processes, the database, connections and clocks under load, and audit every run
+chaos: .venv/.stamp-test tests/model/node_modules/.stamp ## Break processes, the database, connections and clocks under load, and audit every run
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 bench: .venv-bench/.stamp ## Measure, next to other engines, in an environment of its own

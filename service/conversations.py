@@ -7,10 +7,12 @@ twice, and a crash anywhere leaves a turn that can be asked again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import Field
@@ -131,6 +133,8 @@ class Conversations:
         self._database, self._clock, self._ids = database, clock, ids
         self._chats, self._runs = chats, runs
         self._answers = Answers(database)
+        # A run's name is its message's: two who repeat a turn must not both be giving birth to it.
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, principal: Principal, body: Any) -> dict[str, Any]:
         """Store a new conversation. Raises ``ConversationInvalid``."""
@@ -196,8 +200,8 @@ class Conversations:
             parent = given.parent_id if "parent_id" in given.model_fields_set else await self._last(row)
             try:
                 known = await self._add(row, parent, given.content, asked)
-            except Refused:
-                # The same key came twice at once; the other one was first.
+            except (Refused, TurnUnderWay):
+                # The same key came twice at once; the other one was first, and its answer may be under way.
                 known = await self._known(row, asked)
                 if known is None:
                     raise
@@ -305,6 +309,12 @@ class Conversations:
         correlation_id: str | None,
     ) -> Turn:
         """Start the run of an assistant's message, unless it has begun; take the messages back if it is refused."""
+        async with self._starting.setdefault(turn[1].message_id, asyncio.Lock()):
+            return await self._start_alone(principal, row, turn, correlation_id)
+
+    async def _start_alone(
+        self, principal: Principal, row: ConversationRow, turn: _Pair, correlation_id: str | None
+    ) -> Turn:
         user, answer = turn
         known = await self._answers.of(row.tenant, [answer])
         run_id = answer.run_id or ""

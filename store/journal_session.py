@@ -211,7 +211,8 @@ class Session:
         owners = {row[0]: (row[1], row[2]) for row in rows}
         for entry in entries:
             run_id, fingerprint = owners.get(entry.run_id, (entry.run_id, ""))
-            if run_id != entry.run_id:
+            # A name that was chosen beforehand may have been borne elsewhere, under the same key.
+            if run_id != entry.run_id or (entry.run_id in owners and not entry.uncertain):
                 entry.existing(run_id, fingerprint)
                 for follower in entry.followers:
                     follower.existing(run_id, fingerprint)
@@ -221,7 +222,10 @@ class Session:
         for entry in rest:
             row = found.get(entry.run_id)
             keyed_elsewhere = entry.birth is not None and entry.birth.key is not None and entry.run_id not in owners
-            if row is not None:
+            if row is not None and _is_of_another(entry, row[1], row[5]):
+                for each in (entry, *entry.followers):
+                    each.existing(*owners.get(entry.run_id, (entry.run_id, "")))
+            elif row is not None:
                 _pass(entry, row[3], row[4], again=row[1:3] != (entry.write.epoch, entry.write.after_seq))
             elif not keyed_elsewhere and not entry.uncertain:
                 entry.failed(WriteRefused(f"the run {entry.run_id} exists already"))
@@ -249,6 +253,12 @@ def _takes_care(entry: Entry) -> bool:
     if entry.birth is not None and entry.birth.waits:
         return True
     return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn or write.memory))
+
+
+def _is_of_another(entry: Entry, epoch: int, worker: str | None) -> bool:
+    """Say whether a run of this name was borne by another worker: then this one must not walk it as well."""
+    own = None if entry.birth is None else entry.birth.run.worker
+    return epoch == entry.write.epoch and worker is not None and own is not None and worker != own
 
 
 def _doubt(entries: Sequence[Entry]) -> None:

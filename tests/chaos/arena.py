@@ -15,9 +15,11 @@ from tests.chaos.members import Member, fresh, log_of
 from tests.chaos.people import Ledger
 from tests.chaos.proxy import Proxy
 from tests.chaos.recovery import Mark
+from tests.chaos.talks import instruct
 from tests.durability.auditor import query
 from tests.durability.service import World
 from tests.durability.waiting import until
+from tests.model.scripted import Script, model_server
 from tests.postgres import HOST, PostgresServer, postgres_server
 
 NAMES = ("one", "two")
@@ -131,8 +133,13 @@ def arena(wish: Wish, place: Path, server: PostgresServer | None = None) -> Iter
         yield opened
 
 
-def _settings(wish: Wish) -> dict[str, str]:
+def _settings(wish: Wish, stack: ExitStack) -> dict[str, str]:
+    """Settings of the processes, with a model of the arena's own that always says the same."""
+    script = Script(stack.enter_context(model_server()), "chaos")
+    stack.callback(script.close)
+    instruct(script)
     return {
+        **script.environment,
         "FLEX_LEASE_SECONDS": str(wish.lease_seconds),
         "FLEX_HEARTBEAT_SECONDS": "1",
         "FLEX_FEED_TICK_SECONDS": "0.25",
@@ -145,7 +152,8 @@ def _on_sqlite(wish: Wish, place: Path, stack: ExitStack) -> Arena:
     home = stack.enter_context(disk.small_disk()) if mounted else place
     url = f"sqlite+aiosqlite:///{home / 'flex.db'}"
     world = World(url, fresh(place / "world"))
-    members = [Member(world, name, url, **_settings(wish)) for name in NAMES]
+    settings = _settings(wish, stack)
+    members = [Member(world, name, url, **settings) for name in NAMES]
     return Arena(wish, world, url, members, full_disk=disk.FullDisk(home) if mounted else None)
 
 
@@ -154,7 +162,7 @@ def _on_postgresql(wish: Wish, place: Path, stack: ExitStack, server: PostgresSe
     database, password = f"chaos_{secrets.token_hex(4)}", secrets.token_urlsafe(18)
     server.create_database(database)
     world = World(server.url(database), fresh(place / "world"))
-    proxies, members = {}, []
+    proxies, members, settings = {}, [], _settings(wish, stack)
     for name in NAMES:
         role = f"{name}_{database}"
         # Each process is a role of its own, so that the database knows who writes.
@@ -164,6 +172,6 @@ def _on_postgresql(wish: Wish, place: Path, stack: ExitStack, server: PostgresSe
             proxies[name] = stack.enter_context(Proxy(server.port, name))
             port = proxies[name].port
         url = f"postgresql+asyncpg://{role}:{password}@{HOST}:{port}/{database}"
-        members.append(Member(world, role, url, **_settings(wish)))
+        members.append(Member(world, role, url, **settings))
     by_role = {member.name: proxies[name] for member, name in zip(members, NAMES, strict=True) if name in proxies}
     return Arena(wish, world, server.url(database), members, by_role, server)

@@ -6,8 +6,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.draft import Paper
 from tests.chaos.load import Glance, Spec
 from tests.chaos.people import PATIENCE_SECONDS, Called, Ledger, Operators, insist
+from tests.chaos.talks import Told, said
 from tests.chaos.viewers import Frame, Viewer
 from tests.chaos.wire import Incoming, opened
 
@@ -25,6 +27,8 @@ class Followed:
     refusals: list[str] = field(default_factory=list)
     calls: list[Called] = field(default_factory=list)
     """what the outside world was told"""
+    told: list[Told] = field(default_factory=list)
+    """what was said to whoever spoke"""
     done: bool = False
     """whether its caller saw everything there was to see"""
 
@@ -84,6 +88,8 @@ class _Customer:
 
     async def live(self) -> None:
         """See the run to its end, or to where nothing happens any more because nobody will answer."""
+        for paper in self._spec.papers:
+            self._act(f"put {paper.document_id} in {paper.story_id}", self._put(paper))
         first, *others = [self._viewer(glance) for glance in self._spec.glances]
         leading = asyncio.create_task(self._lead(first))
         tasks = [asyncio.create_task(self._later(*each)) for each in zip(others, self._spec.glances[1:], strict=True)]
@@ -95,7 +101,7 @@ class _Customer:
             await asyncio.gather(*(self._reaches(viewer, task, first) for viewer, task in pairs))
             if self._spec.late:
                 late = self._viewer(LATE)
-                (late.run_id,) = self._followed.run_ids
+                late.run_id = self._run_id
                 await self._reaches(late, asyncio.create_task(late.follow()), first)
             await asyncio.gather(*self._acts.values())
             self._followed.done = True
@@ -108,7 +114,9 @@ class _Customer:
     async def _lead(self, viewer: Viewer) -> None:
         """Send the envelope until it is taken, then follow; what this viewer sees is reacted to."""
         viewer.on_frame = self._frame
-        if not self._spec.streamed:
+        if self._spec.talks:
+            await self._talk()
+        elif not self._spec.streamed:
             await self._accept()
         while not self._followed.run_ids and not self._followed.refusals:
             headers = {"Idempotency-Key": self._spec.key}
@@ -117,8 +125,8 @@ class _Customer:
                 patience=PATIENCE_SECONDS,
             )  # fmt: skip
             await viewer.look(stream, self._opened)
-        for run_id in self._followed.run_ids:
-            viewer.run_id = run_id
+        if self._followed.run_ids:
+            viewer.run_id = self._run_id
             await viewer.follow()
 
     def _opened(self, incoming: Incoming) -> None:
@@ -138,9 +146,22 @@ class _Customer:
         else:
             self._followed.refusals.append(f"the envelope was answered {answer.status} {answer.body[:200]!r}")
 
+    async def _talk(self) -> None:
+        self._followed.told += await said(self._bases, self._spec.glances[0].first, self._spec.key)
+        for told in self._followed.told:
+            if told.status == 202:
+                self._taken(told.run_id)
+            else:
+                self._followed.refusals.append(f"a turn was answered {told.status} {told.body[:200]!r}")
+
     def _taken(self, run_id: str) -> None:
         self._followed.run_ids.add(run_id)
         self._known.set()
+
+    @property
+    def _run_id(self) -> str:
+        """The run; of several that were given for one key any one, for the auditor sees that there are several."""
+        return min(self._followed.run_ids)
 
     def _viewer(self, glance: Glance) -> Viewer:
         viewer = Viewer(self._bases, "", glance)
@@ -159,7 +180,7 @@ class _Customer:
     async def _later(self, viewer: Viewer, glance: Glance) -> None:
         await self._known.wait()
         await asyncio.sleep(glance.delay)
-        (viewer.run_id,) = self._followed.run_ids
+        viewer.run_id = self._run_id
         await viewer.follow()
 
     @staticmethod
@@ -213,6 +234,14 @@ class _Customer:
         answer = await insist(self._bases, self._spec.glances[0].first + 1, "POST", path, body=body)
         if answer.status not in (200, 202, 409):
             self._followed.refusals.append(f"{path} was answered {answer.status}")
+
+    async def _put(self, paper: Paper) -> None:
+        """Put a document that runs wait for; more than once, if nobody says that it was taken."""
+        await asyncio.sleep(paper.delay)
+        path = f"/api/v1/stories/{paper.story_id}/documents/{paper.document_id}"
+        answer = await insist(self._bases, paper.first, "PUT", path, body={"for": paper.story_id})
+        if answer.status not in (200, 201):
+            self._followed.refusals.append(f"{path} was answered {answer.status} {answer.body[:200]!r}")
 
     async def _call(self, run_id: str, node_id: str) -> None:
         """Answer for the outside world: two say something different at once."""

@@ -5,9 +5,10 @@ The product knows nothing of them. They say which process wrote (by its database
 its fence let it through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.crowd import Followed
 from tests.chaos.people import Response
@@ -78,6 +79,42 @@ class SignalSeen:
 
 
 @dataclass(frozen=True)
+class MemorySeen:
+    """One change of an entry of memory; ``revision`` is None when it was forgotten."""
+
+    at: float
+    by: str
+    scope: str
+    key: str
+    revision: int | None
+    value: str | None
+    run_id: str | None
+    node_id: str | None
+    attempt: int | None
+
+
+@dataclass(frozen=True)
+class PaperSeen:
+    """A document was put."""
+
+    at: float
+    story_id: str
+    document_id: str
+
+
+@dataclass(frozen=True)
+class MessageSeen:
+    """A message of a conversation as it stands."""
+
+    conversation_id: str
+    message_id: str
+    parent_id: str | None
+    role: str
+    place: int
+    run_id: str | None
+
+
+@dataclass(frozen=True)
 class Stall:
     """A time in which a process could not know that it was late: stopped, or cut off."""
 
@@ -106,6 +143,15 @@ class History:
     prompts: Sequence[PromptSeen] = ()
     decisions: Sequence[DecisionSeen] = ()
     signals: Sequence[SignalSeen] = ()
+    memory: Sequence[MemorySeen] = ()
+    remembered: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """scope and key → revision, as it stands"""
+    given: Mapping[str, int] = field(default_factory=dict)
+    """scope → the last revision that was given in it, as it stands"""
+    papers: Sequence[PaperSeen] = ()
+    waits: Sequence[tuple[str, str]] = ()
+    """run and document that it is still noted to wait for although it is there"""
+    messages: Sequence[MessageSeen] = ()
     stalls: Sequence[Stall] = ()
     pids: dict[int, str] = field(default_factory=dict)
 
@@ -115,7 +161,12 @@ NODE = "at, by, run_id, node_id, status_before, status, attempt, generation, out
 PROMPT = "at, by, prompt_id, status"
 WORKER = "at, by, worker_id, what"
 EVENT = "at, by, run_id, seq"
-TABLES = {"runs": RUN, "nodes": NODE, "prompts": PROMPT, "workers": WORKER, "events": EVENT}
+MEMORY = "at, by, scope, key, revision, value, run_id, node_id, attempt"
+PAPER = "at, by, story_id, document_id"
+TABLES = {
+    "runs": RUN, "nodes": NODE, "prompts": PROMPT, "workers": WORKER, "events": EVENT, "memory": MEMORY,
+    "papers": PAPER,
+}  # fmt: skip
 _MOVED = (
     "OLD.epoch <> NEW.epoch OR OLD.last_seq <> NEW.last_seq OR OLD.status <> NEW.status"
     " OR OLD.worker IS DISTINCT FROM NEW.worker"
@@ -123,6 +174,9 @@ _MOVED = (
 _RUN_MOVED = "OLD.worker, NEW.worker, OLD.epoch, NEW.epoch, OLD.last_seq, NEW.last_seq, OLD.status, NEW.status"
 _RUN_BORN = "NULL, NEW.worker, 0, NEW.epoch, 0, NEW.last_seq, NULL, NEW.status"
 _NODE_NOW = "NEW.status, NEW.attempt, NEW.generation, NEW.output_json"
+_REMEMBERED = "NEW.owner, NEW.key, NEW.revision, NEW.value_json, NEW.run_id, NEW.node_id, NEW.attempt"
+_FORGOTTEN = "OLD.owner, OLD.key, NULL, NULL, NULL, NULL, NULL"
+_PUT = "NEW.story_id, NEW.document_id"
 TRIGGERS = (
     ("runs_born", "INSERT ON runs", "", "runs", f"NEW.run_id, {_RUN_BORN}"),
     ("runs_moved", "UPDATE ON runs", _MOVED, "runs", f"NEW.run_id, {_RUN_MOVED}"),
@@ -134,6 +188,11 @@ TRIGGERS = (
     ("workers_left", "DELETE ON workers", "", "workers", "OLD.worker_id, 'left'"),
     ("events_changed", "UPDATE ON events", "", "events", "OLD.run_id, OLD.seq"),
     ("events_gone", "DELETE ON events", "", "events", "OLD.run_id, OLD.seq"),
+    ("memory_made", "INSERT ON memory_entries", "", "memory", _REMEMBERED),
+    ("memory_changed", "UPDATE ON memory_entries", "", "memory", _REMEMBERED),
+    ("memory_gone", "DELETE ON memory_entries", "", "memory", _FORGOTTEN),
+    ("papers_made", "INSERT ON documents", "NEW.present = 1", "papers", _PUT),
+    ("papers_put", "UPDATE ON documents", "NEW.present = 1 AND NEW.version > OLD.version", "papers", _PUT),
 )
 """name, when, only if, table that it goes to, values"""
 
@@ -150,7 +209,7 @@ def ddl(dialect: str) -> list[str]:
 
 
 def _column(name: str) -> str:
-    numbers = {"attempt", "generation", "epoch", "epoch_before", "seq", "seq_before"}
+    numbers = {"attempt", "generation", "epoch", "epoch_before", "seq", "seq_before", "revision"}
     kind = "DOUBLE PRECISION" if name == "at" else "BIGINT" if name in numbers else "TEXT"
     return f'"{name}" {kind}'
 
@@ -213,4 +272,29 @@ async def read(url: str, effects: Path, prefix: str) -> History:
         ],
         decisions=[DecisionSeen(row[0], row[1], row[2], row[3], bool(row[4])) for row in await query(url, decisions)],
         signals=[SignalSeen(*row[:3]) for row in await query(url, signals)],
+        memory=[MemorySeen(*row) for row in rows["memory"] if row[2].startswith(prefix)],
+        papers=[PaperSeen(row[0], row[2], row[3]) for row in rows["papers"] if row[2].startswith(prefix)],
+        **await _kept(url, prefix),
     )
+
+
+async def _kept(url: str, prefix: str) -> dict[str, Any]:
+    """Read memory and messages as they stand, and who is noted to wait for documents that are there."""
+    entries = await query(url, f"SELECT owner, key, revision FROM memory_entries WHERE owner LIKE '{prefix}-%'")
+    scopes = await query(url, f"SELECT owner, revision FROM memory_scopes WHERE owner LIKE '{prefix}-%'")
+    waits = (
+        "SELECT w.run_id, w.document_id FROM document_waits w JOIN documents d ON d.tenant = w.tenant"
+        " AND d.story_id = w.story_id AND d.document_id = w.document_id"
+        f" WHERE d.present = 1 AND w.story_id LIKE '{prefix}-%'"
+    )
+    messages = (
+        "SELECT m.conversation_id, m.message_id, m.parent_id, m.role, m.place, m.run_id FROM conversation_messages m"
+        f" JOIN conversations c ON c.conversation_id = m.conversation_id WHERE c.title LIKE '{prefix}-%'"
+        " ORDER BY m.conversation_id, m.place"
+    )
+    return {
+        "messages": [MessageSeen(*row) for row in await query(url, messages)],
+        "remembered": {(row[0], row[1]): row[2] for row in entries},
+        "given": dict(scopes),
+        "waits": [(row[0], row[1]) for row in await query(url, waits)],
+    }

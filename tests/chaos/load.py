@@ -1,17 +1,16 @@
 """What is asked of the service: a seeded mix of runs, and what people and viewers will do with each."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-from tests.durability.plans import Json, ask, call, envelope
+from tests.chaos.draft import Draft, Paper, Say
+from tests.chaos.kept import context, papers, remember, talk
+from tests.durability.plans import Json, call, envelope
 
-Say = Literal["approve", "reject", "race", "leave", "timer"]
-"""What happens to a question: answered, answered differently by two at once, never answered, left to its due time."""
-EFFECTS = ("none", "none", "idempotent", "idempotent", "once")
 RETRY = {"max_attempts": 3, "base_ms": 20, "max_ms": 200}
-TIMER_SECONDS = 0.4
+CONTENDED = {"max_attempts": 20, "base_ms": 20, "max_ms": 200}
+"""for runs that write what others write: an attempt that came second is one that failed"""
 LATE_SHARE = 0.25
 
 
@@ -39,6 +38,12 @@ class Spec:
     """frames after which somebody pauses it, to resume it when it stands still"""
     called: tuple[str, ...] = ()
     """nodes that the outside world answers, twice at once and differently"""
+    writes: tuple[str, ...] = ()
+    """nodes that each write one key of memory"""
+    papers: tuple[Paper, ...] = ()
+    """documents that come, and when"""
+    talks: bool = False
+    """a turn of a conversation in place of an envelope"""
     streamed: bool = True
     """begun by ``run.stream``, else by ``POST /api/v1/runs``"""
     glances: tuple[Glance, ...] = ()
@@ -49,45 +54,6 @@ class Spec:
     def stays_open(self) -> bool:
         """Whether a question of it is never answered (and nobody cancels it)."""
         return "leave" in self.says.values() and self.cancel_after is None
-
-
-class Draft:
-    """Nodes and edges of a plan while it is drawn."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        self.nodes: list[Json] = []
-        self.edges: list[tuple[str, str]] = []
-        self.says: dict[str, Say] = {}
-        self.called: list[str] = []
-
-    def step(self, after: Sequence[str] = (), *, effects: str | None = None, **inputs: Any) -> str:
-        """Add a call that comes after these nodes; return its id."""
-        name = f"n{len(self.nodes)}"
-        given = {"ms": self.chance.choice((0, 0, 5, 20, 80, 250)), **inputs}
-        node = call(name, effects or self.chance.choice(EFFECTS))
-        node["inputs"] = {key: {"value": value} for key, value in given.items()}
-        return self.add(node, after)
-
-    def question(self, after: Sequence[str], say: Say) -> str:
-        """Add a question that people deal with like this."""
-        node = ask(f"q{len(self.nodes)}")
-        if say == "timer":
-            node["prompt"] |= {"due_seconds": TIMER_SECONDS, "on_timeout": "approve"}
-        self.says[node["node_id"]] = say
-        return self.add(node, after)
-
-    def add(self, node: Json, after: Sequence[str]) -> str:
-        self.nodes.append(node)
-        self.edges += [(before, node["node_id"]) for before in after]
-        return str(node["node_id"])
-
-    def chain(self, length: int, after: Sequence[str] = ()) -> list[str]:
-        """Add steps one after the other; return the last one's id in a list."""
-        last = list(after)
-        for _ in range(length):
-            last = [self.step(last)]
-        return last
 
 
 def _chain(draft: Draft) -> None:
@@ -172,7 +138,7 @@ def _unanswered(draft: Draft) -> None:
 
 SHAPES = (
     (_chain, 6), (_slow, 4), (_fan, 4), (_map, 3), (_retry, 3), (_approval, 4), (_questions, 2), (_unanswered, 1),
-    (_delay, 2), (_callback, 2), (_loop, 2), (_child, 3),
+    (_delay, 2), (_callback, 2), (_loop, 2), (_child, 3), (remember, 4), (papers, 3), (talk, 2),
 )  # fmt: skip
 DRAWN = [shape for shape, weight in SHAPES for _ in range(weight)]
 
@@ -184,10 +150,9 @@ def mix(count: int, chance: random.Random, prefix: str) -> list[Spec]:
 
 def _spec(chance: random.Random, key: str) -> Spec:
     shape = chance.choice(DRAWN)
-    draft = Draft(chance)
+    draft = Draft(chance, key)
     shape(draft)
-    whole = envelope(draft.nodes, draft.edges, retry=RETRY, timeouts={"run_seconds": 3_600})
-    whole["correlation_id"] = key
+    whole = {} if draft.talks else _envelope(draft)
     return Spec(
         key,
         shape.__name__.strip("_"),
@@ -197,10 +162,19 @@ def _spec(chance: random.Random, key: str) -> Spec:
         chance.randint(2, 6) if chance.random() < 0.1 else None,
         chance.randint(2, 6) if chance.random() < 0.1 else None,
         tuple(draft.called),
+        tuple(draft.writes),
+        tuple(draft.papers),
+        draft.talks,
         chance.random() < 0.6,
         tuple(_glance(chance, at) for at in range(chance.choice((1, 1, 2, 3)))),
         chance.random() < LATE_SHARE,
     )
+
+
+def _envelope(draft: Draft) -> Json:
+    retry = CONTENDED if draft.writes else RETRY
+    whole = envelope(draft.nodes, draft.edges, retry=retry, timeouts={"run_seconds": 3_600})
+    return {**whole, "correlation_id": draft.key, **context(draft)}
 
 
 def _glance(chance: random.Random, at: int) -> Glance:

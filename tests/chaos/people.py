@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.load import TIMER_SECONDS, Say
+from tests.chaos.draft import TIMER_SECONDS, Say
 from tests.chaos.wire import Answer, Broken, request
 
 AGAIN_SECONDS = 0.2

@@ -13,6 +13,7 @@ from contracts.lifecycle import NODE_TERMINAL, RUN_TERMINAL
 from tests.chaos.crowd import Followed
 from tests.chaos.history import History, NodeWrite, RunWrite
 from tests.chaos.judged import Found, Violation, each_run, frames, once, winners
+from tests.chaos.rules_kept import memory, papers, turns
 from tests.chaos.rules_outside import callbacks, decisions, effects
 from tests.durability.auditor import audit, audit_waiting
 
@@ -214,4 +215,7 @@ RULES: dict[str, Callable[[History], Found]] = {
     "decisions": decisions,
     "callbacks": callbacks,
     "effects": effects,
+    "memory": memory,
+    "papers": papers,
+    "turns": turns,
 }

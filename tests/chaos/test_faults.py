@@ -10,7 +10,7 @@ from tests.chaos.campaign import Plan, campaign
 from tests.chaos.faults import FAULTS, NONE, Fault
 
 pytestmark = pytest.mark.chaos
-SEED = 7
+SEED = 3
 SCALE = 0.2
 RUNS = 16
 CASES = [(fault, database) for fault in FAULTS if fault is not NONE for database in fault.databases]

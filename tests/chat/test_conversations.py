@@ -16,7 +16,7 @@ from store import conversations as stored
 from store.conversations import MessageRow
 from tests.chat.talking import gate
 from tests.flows.making import document, published
-from tests.model.scripted import Script, calls, fails, says
+from tests.model.scripted import HANGS, Script, calls, fails, says
 from tests.spine.persons import as_, named
 from tests.spine.running import Service, plan, serving
 from tests.spine.sse import Reader
@@ -109,6 +109,8 @@ async def test_a_turn_that_fails_is_kept_and_answered_again(service: Service, sc
     talk = await begun(service)
     failed = await said(service, talk, "Hello")
     assert (failed["status"], failed["content"], failed["error"]["code"]) == ("failed", None, "node_failed")
+    (item,) = (await service.client.get("/api/v1/executions")).json()["items"]
+    assert (item["id"], item["status"], item["error"]["code"]) == (failed["run_id"], "failed", "node_failed")
     answer = await service.client.post(f"{AT}/{talk}/messages/{failed['message_id']}/retry")
     assert answer.status_code == 202, answer.text
     again = answer.json()
@@ -148,6 +150,17 @@ async def test_the_same_key_is_the_same_turn(service: Service, script: Script) -
     assert len(await messages(service, talk)) == 2
     other = await post(service, talk, "Goodbye", key="k")
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_the_same_key_at_once_is_the_same_turn(service: Service, script: Script) -> None:
+    """F2: whoever comes second is told of the same turn, also when its answer is under way already."""
+    talks = [await begun(service) for _ in range(3)]
+    script.will(*[HANGS] * len(talks))
+    for talk in talks:
+        answers = await asyncio.gather(*(post(service, talk, "Hello", key="k") for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({(one.json()["run_id"], one.json()["message_id"]) for one in answers}) == 1
+        assert [one["role"] for one in await messages(service, talk)] == ["user", "assistant"]
 
 
 async def test_a_turn_whose_run_never_began_is_not_lost(service: Service, script: Script) -> None:

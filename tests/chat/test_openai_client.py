@@ -169,6 +169,9 @@ async def test_a_failure_in_a_stream_is_told_and_recorded(
     assert failed.value.code == "node_failed"
     run = await service.detail(made.headers["x-run-id"])
     assert (run["status"], run["error"]["code"]) == ("failed", "node_failed")
+    counts = (await service.client.get("/api/v1/executions/counts")).json()
+    assert (counts["counts"]["failed"], counts["total"]) == (1, 1)
+    assert (await service.client.get("/api/v1/usage", params={"by": "way"})).json()["total"]["failed"] == 1
 
 
 async def test_a_failure_in_one_piece_is_not_tried_again(client: openai.AsyncOpenAI, script: Script) -> None:

@@ -21,6 +21,8 @@ GATE = facet("durable_gate", {"type": "string"}, description="The name of a file
 MS = facet("durable_ms", {"type": "integer", "minimum": 0}, description="How long a step takes.")
 FAILS = facet("durable_fails", {"type": "integer", "minimum": 0}, description="How many attempts fail.")
 ITEM = facet("durable_item", True, description="What a map hands to one of its steps.")
+SCOPE = facet("durable_scope", {"type": "string"}, description="The scope of memory that a step writes.")
+KEY = facet("durable_key", {"type": "string"}, description="The key that a step writes.")
 
 _TAKES = {"after?": STEP, "also?": STEP, "gate?": GATE, "ms?": MS, "fails?": FAILS, "item?": ITEM}
 
@@ -78,8 +80,17 @@ async def once(bundle: Bundle, context: CallContext, **_inputs: Any) -> dict[str
     return await _step(context, bundle)
 
 
-@capability("step.remembers", consumes=_TAKES, produces=STEP)
+@capability("step.remembers", consumes={**_TAKES, "scope?": SCOPE, "key?": KEY}, produces=STEP)
 async def remembers(bundle: Bundle, context: CallContext) -> dict[str, Any]:
     """Has it remembered that it was here; the second time under another revision."""
-    context.remember("shared:durable", context.node_id, {"attempt": context.attempt})
+    scope, key = bundle.inputs.get("scope", "shared:durable"), bundle.inputs.get("key", context.node_id)
+    context.remember(scope, key, {"attempt": context.attempt})
+    return await _step(context, bundle)
+
+
+@capability("step.counts", consumes={**_TAKES, "scope": SCOPE, "key": KEY}, produces=STEP)
+async def counts(bundle: Bundle, context: CallContext) -> dict[str, Any]:
+    """Adds one to a number, but only to the one that it has read."""
+    scope, key = bundle.inputs["scope"], bundle.inputs["key"]
+    context.remember(scope, key, bundle.memory[scope].get(key, 0) + 1, context.revision(scope, key))
     return await _step(context, bundle)

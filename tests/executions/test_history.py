@@ -12,7 +12,7 @@ from contracts.errors import ExecutionNotFound
 from contracts.history import Wanted
 from contracts.schema import compile_schema
 from tests.flows.making import document, published
-from tests.spine.running import Service, call, envelope, plan
+from tests.spine.running import Service, call, edge, envelope, plan
 
 ASKING = plan(
     {"node_id": "echo", "kind": "call", "capability_id": "spine.noop", "inputs": {"value": {"from": "/inputs/x"}}},
@@ -133,7 +133,9 @@ async def test_bad_pages_are_refused(service: Service, query: dict[str, Any]) ->
 
 async def test_a_detail_shows_parameters_and_attempts(service: Service) -> None:
     """T3: node by node; one that never ran is pending and never shown as completed (the trap)."""
-    flow_id = await published(service, document(plan=ASKING))
+    after = {"node_id": "after", "kind": "delay", "seconds": 0}
+    asking = plan(*ASKING["nodes"], after, edges=[edge("sure", "after")])
+    flow_id = await published(service, document(plan=asking))
     run_id = await started(service, flow_id, {"x": "hello"})
     await service.asked(run_id)
     answer = await service.client.get(f"/api/flows/{flow_id}/executions/{run_id}")
@@ -145,6 +147,7 @@ async def test_a_detail_shows_parameters_and_attempts(service: Service) -> None:
         "completed", {"value": "hello"}, "hello",
     )  # fmt: skip
     assert (nodes["sure"]["status"], nodes["sure"]["ended_at"]) == ("waiting", None)
+    assert (nodes["after"]["status"], nodes["after"]["started_at"], nodes["after"]["attempts"]) == ("pending", None, [])
     assert [attempt["attempt"] for attempt in nodes["echo"]["attempts"]] == [1]
     assert (detail["output"], detail["error"], detail["pruned"]) == (None, None, False)
     wrong = await service.client.get(f"/api/flows/{await published(service)}/executions/{run_id}")
@@ -166,6 +169,15 @@ async def test_an_execution_past_its_flows_deadline_is_failed(service: Service) 
     assert (await listed(service, flow_id))["items"] == [item]
 
 
+async def nobody_else_reads(service: Service, run_id: str) -> None:
+    """Another tenant finds nothing, in no list, no count and by no id."""
+    executions = service.flex.doors.executions
+    assert (await executions.page(STRANGER, Wanted(), cursor=None, limit=10))["items"] == []
+    assert (await executions.counts(STRANGER, Wanted()))["total"] == 0
+    with pytest.raises(ExecutionNotFound):
+        await executions.detail(STRANGER, run_id)
+
+
 async def test_deleting_a_flow_keeps_its_executions(service: Service) -> None:
     """T5 (trap): flow_id null, flow_name kept, running ones too, also those that end later; nobody else reads them."""
     flow_id = await published(service, document(plan=ASKING))
@@ -176,6 +188,7 @@ async def test_deleting_a_flow_keeps_its_executions(service: Service) -> None:
     assert gone.status_code == 204
     (item,) = await everything(service)
     assert (item["id"], item["flow_id"], item["flow_name"], item["status"]) == (running, None, "Echo", "waiting")
+    await nobody_else_reads(service, running)
     await service.decided(prompt, "answer", answer="yes")
     await service.follow(running)
     (item,) = await everything(service)
@@ -184,11 +197,7 @@ async def test_deleting_a_flow_keeps_its_executions(service: Service) -> None:
     assert (detail["flow_id"], detail["inputs"]) == (None, {"x": "later"})
     missing = await service.client.get(f"/api/flows/{flow_id}/executions")
     assert (missing.status_code, missing.json()["code"]) == (404, "flow_not_found")
-    executions = service.flex.doors.executions
-    assert (await executions.page(STRANGER, Wanted(), cursor=None, limit=10))["items"] == []
-    assert (await executions.counts(STRANGER, Wanted()))["total"] == 0
-    with pytest.raises(ExecutionNotFound):
-        await executions.detail(STRANGER, running)
+    await nobody_else_reads(service, running)
 
 
 async def test_executions_are_found_by_what_is_known_of_them(service: Service) -> None:

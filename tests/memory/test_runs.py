@@ -33,6 +33,20 @@ async def test_a_run_finds_what_an_earlier_one_left(service: Service) -> None:
     assert await read(service, "age") is None
 
 
+async def test_scopes_of_runs_cannot_run_into_each_other(service: Service) -> None:
+    """R5 (trap): ``a_b`` + ``c`` was ``a`` + ``b_c``; what nodes write there stands apart, and so do its revisions."""
+    scopes = ("agent:a_b/c", "agent:a/b_c", "shared:a_b_c")
+    nodes = [keep(f"n{at}", scope=scope, set={"k": scope}, expected=0) for at, scope in enumerate(scopes)]
+    found = keep("last", set={})
+    edges = [edge(f"n{at}", "last") for at in range(len(scopes))]
+    assert output(await service.run(asked(*nodes, found, scopes=scopes, edges=edges))) == {
+        scope: {"k": scope} for scope in scopes
+    }
+    for scope in scopes:
+        entry = (await service.client.get(f"/api/v1/memory/{scope.replace(':', '/')}/k")).json()
+        assert (entry["value"], entry["revision"]) == (scope, 1)
+
+
 async def test_a_node_finds_what_the_node_before_it_wrote(service: Service) -> None:
     """Also between nodes that could have run ahead of the commit."""
     nodes = [keep(f"n{at}", set={"k": at}) for at in range(4)]

@@ -318,13 +318,14 @@ async def test_keys_are_of_a_tenant_and_an_expired_one_is_free(
     assert await born(journal, key="k") != first
 
 
-async def test_a_hundred_births_with_one_key_are_one_run(database_url: str, clock: Hands) -> None:
-    """F2, from two processes' worth of journals at once."""
+@pytest.mark.parametrize("name", [None, "run_chosen_beforehand"])
+async def test_a_hundred_births_with_one_key_are_one_run(database_url: str, clock: Hands, name: str | None) -> None:
+    """F2, from two processes' worth of journals at once; also when the run's name was chosen before (W6)."""
     databases = [await Database.open(database_url, clock=clock) for _ in range(2)]
     journals = [Journal(database) for database in databases]
     for one in journals:
         await one.start()
-    answers = await asyncio.gather(*(journals[n % 2].birth(birth(new_id(), key="k")) for n in range(100)))
+    answers = await asyncio.gather(*(journals[n % 2].birth(birth(name or new_id(), key="k")) for n in range(100)))
     assert len({answer.run_id for answer in answers}) == 1
     assert [answer.existing for answer in answers].count(False) == 1
     assert len({answer.fingerprint for answer in answers if answer.existing}) == 1

@@ -203,6 +203,25 @@ async def test_a_birth_whose_answer_is_lost_is_read_back(
     assert (await now_of(database, run_id)).last_seq == 2
 
 
+async def test_a_birth_whose_answer_is_lost_is_not_taken_for_anothers_of_that_name(
+    cut: tuple[Cutting, Database, Journal], own_url: str, clock: Hands
+) -> None:
+    """W6: two processes bear the run that a turn has named; only the one whose worker it got may walk it."""
+    cutting, database, journal = cut
+    await born(journal, key="warm")
+    other_database = await Database.open(own_url, clock=clock)
+    other = Journal(other_database)
+    await other.start()
+    run_id = new_id()
+    assert not (await other.birth(birth(run_id, key="k", worker="w2"))).existing
+    await other.close()
+    await other_database.close()
+    cutting.at = "accept.before_commit"
+    assert (await journal.birth(birth(run_id, key="k"))).existing
+    assert cutting.at == ""
+    assert (await now_of(database, run_id)).worker == "w2"
+
+
 async def test_a_lease_lost_during_the_outage_fences(
     own_server: PostgresServer, own_url: str, own_database: Database
 ) -> None:

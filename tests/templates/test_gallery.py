@@ -223,6 +223,12 @@ async def test_analytics_are_what_a_recount_over_history_says(service: Service) 
     assert told["p95_ms"] == max(item["duration_ms"] for item in by_status["completed"])
     asked = [item for item in items if item["asks"]]
     assert (told["hitl_rate"], told["average_hitl_wait_ms"]) == (round(1 / 7, 4), asked[0]["waited_ms"])
+    assert asked[0]["waited_ms"] > 0
+    for item in items:
+        run = await service.detail(item["id"])
+        assert (item["status"], item["duration_ms"], item["waited_ms"], item["usage"]) == (
+            run["status"], run["duration_ms"], run["waited_ms"], run["usage"],
+        )  # fmt: skip
     assert told["last_used_at"] == max(item["ended_at"] for item in items)
     assert told["last_failed_at"] == by_status["failed"][0]["ended_at"]
     usage = (await service.client.get("/api/v1/usage", params={"by": "template_id"})).json()
