@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.report import write_report
+from bench.report import EARLIER, write_report
 from tests.postgres import PostgresServer, postgres_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,8 @@ class Case:
     module: str
     store: str
     options: tuple[str, ...] = ()
+    root: Path = ROOT
+    """the checkout that is measured"""
 
 
 def cases() -> Iterator[Case]:
@@ -62,11 +65,25 @@ def _http_cases() -> Iterator[Case]:
             yield Case(f"flex/{store}/viewers/c{count}", "bench.http", store, options)
 
 
+def beside(chosen: list[Case], earlier: Path | None) -> Iterator[list[Case]]:
+    """Yield each case with, if another checkout is to be measured beside it, the same case there."""
+    for case in chosen:
+        there = earlier is not None and (earlier / Path(*case.module.split("."))).with_suffix(".py").exists()
+        if earlier is not None and there and case.name.startswith("flex/"):
+            name = f"{EARLIER}/{case.name.removeprefix('flex/')}"
+            yield [case, Case(name, case.module, case.store, case.options, earlier)]
+        else:
+            yield [case]
+
+
 def main() -> int:
     """Run what was asked for and write the report; 1 when a case failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default=".", help="a regular expression on case names")
+    parser.add_argument(
+        "--against", type=Path, help="a checkout of an earlier version, measured case by case beside it"
+    )
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     parser.add_argument("--out", default=str(ROOT / "docs" / "benchmarks.md"), help="the page to write; - for none")
     given = parser.parse_args()
@@ -74,7 +91,8 @@ def main() -> int:
     if given.list:
         print("\n".join(case.name for case in chosen))
         return 0
-    lines, failed = measure(chosen, given.repeats)
+    earlier = None if given.against is None else given.against.resolve()
+    lines, failed = measure(list(beside(chosen, earlier)), given.repeats)
     if given.out != "-":
         write_report(lines, given.repeats, Path(given.out))
     for name in failed:
@@ -82,13 +100,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(chosen: list[Case], repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run the cases, the repeats outermost so that everybody meets the same weather."""
+def measure(chosen: list[list[Case]], repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run the cases, the repeats outermost so that everybody meets the same weather; pairs take turns to be first."""
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
     with postgres_server() as server, tempfile.TemporaryDirectory() as scratch:
         for repeat in range(repeats):
-            for number, case in enumerate(chosen):
+            ordered = [case for pair in chosen for case in (pair if repeat % 2 == 0 else reversed(pair))]
+            for number, case in enumerate(ordered):
                 began = time.monotonic()
                 line = run(case, server, Path(scratch), f"b{repeat}_{number}")
                 if line is None:
@@ -101,7 +120,7 @@ def measure(chosen: list[Case], repeats: int) -> tuple[list[dict[str, Any]], lis
 
 def run(case: Case, server: PostgresServer, scratch: Path, name: str) -> dict[str, Any] | None:
     """Run one case on a fresh database; None when it failed."""
-    ours = case.name.startswith("flex/")
+    ours = case.name.startswith(("flex/", f"{EARLIER}/"))
     if case.store == "postgres":
         server.create_database(name)
         url = server.url(name) if ours else server.url(name).replace("+asyncpg", "")
@@ -110,7 +129,10 @@ def run(case: Case, server: PostgresServer, scratch: Path, name: str) -> dict[st
         url = f"sqlite+aiosqlite:///{path}" if ours else str(path)
     command = [sys.executable, "-m", case.module, "--url", url, *case.options]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CASE_SECONDS, cwd=ROOT, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CASE_SECONDS, cwd=case.root, check=False,
+            env={**os.environ, "PYTHONPATH": str(case.root)},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         print(f"{case.name}: no end after {CASE_SECONDS} s")
         return None

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 Lines = Sequence[dict[str, Any]]
+EARLIER = "earlier"
+"""What the name of a case of an earlier version begins with."""
 
 
 def values(lines: Lines, case: str, figure: str) -> list[float]:
@@ -116,6 +118,23 @@ def _floors(lines: Lines) -> str:
     return table(("floor", "bound", "measured"), rows)
 
 
+def _against(lines: Lines) -> str:
+    """Return the section about an earlier version; nothing when none was measured."""
+    rows = []
+    for case in sorted({line["case"] for line in lines if line["case"].startswith(f"{EARLIER}/")}):
+        now = f"flex/{case.removeprefix(f'{EARLIER}/')}"
+        rate = next((name for name in ("runs_s", "frames_s") if values(lines, case, name)), None)
+        figure = rate or "p50_ms"
+        faster = ratio(lines, now, case, figure) if rate else ratio(lines, case, now, figure)
+        name, unit = now.removeprefix("flex/"), {"runs_s": "runs/s", "frames_s": "frames/s"}.get(figure, "p50 ms")
+        rows.append([name, unit, cell(lines, case, figure), cell(lines, now, figure), faster])
+    if not rows:
+        return ""
+    head = table(("case", "figure", "earlier", "now", "times as fast"), rows)
+    said = "The same cases on an earlier version (`--against`), each right beside the present one, in turns."
+    return f"## Against an earlier version\n\n{said}\n\n{head}\n\n"
+
+
 def write_report(lines: Lines, repeats: int, page: Path) -> None:
     """Write the page; what stands below the marker ``<!-- notes -->`` is kept."""
     notes = page.read_text().partition("<!-- notes -->")[2] if page.exists() else "\n"
@@ -159,7 +178,7 @@ The agent is one PocketFlow node that blocks its thread for 200 ms.
 
 {_blocking(lines)}
 
-## The machine
+{_against(lines)}## The machine
 
 {_limits(lines)}
 

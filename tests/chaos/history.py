@@ -138,6 +138,8 @@ class History:
     nodes: Sequence[NodeWrite] = ()
     enlisted: dict[str, str] = field(default_factory=dict)
     """worker → the process that took this name"""
+    arrivals: Sequence[tuple[float, str, str]] = ()
+    """when (wall ms) which process took which name, in order: from then on it sees who else is alive"""
     rewritten: Sequence[tuple[str, int]] = ()
     """frames that were changed or deleted"""
     prompts: Sequence[PromptSeen] = ()
@@ -266,6 +268,7 @@ async def read(url: str, effects: Path, prefix: str) -> History:
         writes=[RunWrite(*row) for row in rows["runs"] if row[2] in keys],
         nodes=[NodeWrite(*row) for row in rows["nodes"] if row[2] in keys],
         enlisted={row[2]: row[1] for row in rows["workers"] if row[3] == "came"},
+        arrivals=[(row[0], row[1], row[2]) for row in rows["workers"] if row[3] == "came"],
         rewritten=[(row[2], row[3]) for row in rows["events"]],
         prompts=[
             PromptSeen(row[0], row[1], row[2], row[3], statuses.get(row[0], ())) for row in await query(url, prompts)

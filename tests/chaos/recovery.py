@@ -28,7 +28,8 @@ def recoveries(history: History, marks: Sequence[Mark]) -> list[float]:
 
     Where the owner was hit, moving on means a frame under a later epoch: elsewhere, or in the process that was started
     in its place. A run that ended, or began to wait, before it lost its owner was not hit. One whose next owner was hit
-    as well before it moved on counts from that second fault.
+    as well before it moved on counts from that second fault. Where everybody who could have seen the owner's death was
+    hit as well, it counts from when there was again a process that lived on to see it.
     """
     by_run: dict[str, list[RunWrite]] = defaultdict(list)
     for write in history.writes:
@@ -42,7 +43,9 @@ def recoveries(history: History, marks: Sequence[Mark]) -> list[float]:
             if place and _is_hit(history, writes[place - 1], mark):
                 first = _first_move(writes[place:], writes[place - 1], mark)
                 if first is not None:
-                    moved[first.at] = first.at - mark.at
+                    moved[first.at] = first.at - (
+                        _seen_from(history, marks, mark, first.at) if mark.elsewhere else mark.at
+                    )
         found += moved.values()
     return found
 
@@ -50,7 +53,22 @@ def recoveries(history: History, marks: Sequence[Mark]) -> list[float]:
 def _is_hit(history: History, stood: RunWrite, mark: Mark) -> bool:
     if stood.status not in ACTIVE:
         return False
-    return mark.process is None or (stood.worker is not None and history.enlisted.get(stood.worker) == mark.process)
+    if mark.process is None:
+        return True
+    # A process that came back under another name lost nothing of what it had before.
+    names = [name for at, process, name in history.arrivals if process == mark.process and at <= mark.at]
+    now = names[-1] if names and mark.elsewhere else stood.worker
+    return stood.worker is not None and stood.worker == now and history.enlisted.get(now) == mark.process
+
+
+def _seen_from(history: History, marks: Sequence[Mark], death: Mark, until: float) -> float:
+    """Return from when on a process was there that saw the death of an owner, and was not hit itself ``until`` then."""
+    hit: dict[str, float] = defaultdict(float)
+    for mark in marks:
+        if mark.process is not None and mark.elsewhere and mark.at <= until:
+            hit[mark.process] = max(mark.at, hit[mark.process])
+    there = [at for at, process, _ in history.arrivals if hit[process] < at <= until or not hit[process]]
+    return max(death.at, min(there, default=death.at))
 
 
 def _first_move(later: Sequence[RunWrite], stood: RunWrite, mark: Mark) -> RunWrite | None:

@@ -276,6 +276,23 @@ def test_recovery_counts_from_the_fault_to_the_next_owner() -> None:
     assert recoveries(history, [Mark(7)]) == [2], "an outage: it moved on under the same owner"
 
 
+def test_recovery_counts_from_when_somebody_was_there_to_see_it() -> None:
+    """``one`` dies at 2, and ``two``, which would have seen it, at 4; ``one`` is the first to be back, at 5."""
+    came = [(0, "one", "w1"), (0, "two", "w2"), (5, "one", "w3"), (6, "two", "w4")]
+    history = replace(sound(), arrivals=came)
+    history.writes = [
+        moved(1, "one", status_before=None, status="running", worker="w1", epoch=1, seq=1, seq_before=0),
+        moved(
+            9, "two", epoch_before=1, epoch=2, worker_before=None, worker="w2", seq_before=1, seq=2, status="running"
+        ),
+    ]
+    both = [Mark(2, "one", elsewhere=True), Mark(4, "two", elsewhere=True)]
+    assert recoveries(history, both) == [4]
+    assert recoveries(history, both[:1]) == [7], "the other one was there all the time"
+    again = [*both, Mark(7, "one", elsewhere=True)]
+    assert recoveries(history, again) == [3], "who came back first was hit again"
+
+
 def test_percentiles_are_values_that_were_measured() -> None:
     assert percentile([], 0.5) is None
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
