@@ -176,7 +176,9 @@ class Walker:
             self._then.later.extend(self._starts([node_id for node_id in transition.dispatch if node_id not in ahead]))
         if transition.replan is not None:
             self._then = self._then._replace(replan=transition.replan)
-        if release or self._releasing or not ahead or self._then.later or self._then.replan is not None:
+        urgent = release or self._releasing or self._then.later or self._then.replan is not None
+        # Whoever answered looks for what comes of it.
+        if urgent or not ahead or transition.answered:
             self._flush(release=release)
         elif self._linger is None:
             self._linger = self._loop.call_later(LINGER_SECONDS, self._flush)
