@@ -123,7 +123,7 @@ class Embedded:
     async def capabilities(self, cursor: str | None) -> Json:
         """Return a page of what this process can do."""
         with _sentences():
-            return _plain(self._doors.capabilities.list(LOCAL, limit=100, cursor=cursor))
+            return _plain(await self._doors.capabilities.list(LOCAL, limit=100, cursor=cursor))
 
     async def agents(self, cursor: str | None) -> Json:
         """Return a page of what the agents folder holds."""
