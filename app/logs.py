@@ -1,7 +1,8 @@
 """Logs: structlog, JSON in production, with the run, node, attempt and correlation id at hand (F14).
 
-A line below the level costs a method call that does nothing. What is bound to the context (``bound_contextvars``)
-stands in every line of that task: run_id, node_id, capability_id, attempt, status, correlation_id.
+A line below the level costs a method call that does nothing. What is bound to the context (``bound_contextvars``), and
+what is under way (``contracts/log_context.py``), stands in every line of that task: run_id, node_id, capability_id,
+attempt, status, correlation_id.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from contracts.log_context import merge_under_way
+
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -23,6 +26,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     as_json = form == "json" or (form == "auto" and not out.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        merge_under_way,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -167,8 +167,10 @@ class _Step:
         return await said if inspect.isawaitable(said) else said
 
     def _arguments(self, bundle: Bundle, context: CallContext, more: Mapping[str, Any]) -> dict[str, Any]:
-        at_hand = {"bundle": bundle, "context": context, **more}
-        arguments = {name: at_hand[name] for name in self._given}
+        arguments: dict[str, Any] = {}
+        if self._given:
+            at_hand = {"bundle": bundle, "context": context, **more}
+            arguments = {name: at_hand[name] for name in self._given}
         for name, default in self._inputs.items():
             fallback = _ABSENT if default is inspect.Parameter.empty else default
             arguments[name] = take(bundle, name, fallback)

@@ -86,10 +86,12 @@ class LiveDirectory:
 
     def find(self, capability_id: str, version: str | None = None) -> Capability | None:
         """Return the active capability of that id and version, the newest active one without a version, or None."""
+        if not self._entries:
+            return self._registry.find(capability_id, version)
         if version is not None and (entry := self._entries.get((capability_id, version))) is not None:
             return entry.capability if self._speaks(entry) else self._registry.find(capability_id, version)
         found = self._registry.find(capability_id, version)
-        if version is not None or not self._entries:
+        if version is not None:
             return found
         mine = [
             entry.capability

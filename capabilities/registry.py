@@ -89,7 +89,9 @@ class Registry:
         """Return the active capability of that id and version, the newest active one without a version, or None."""
         if version is not None:
             found = self._capabilities.get((capability_id, version))
-            return found if found is not None and self._missing(found.spec) is None else None
+            if found is None or not found.spec.requires:
+                return found
+            return found if self._missing(found.spec) is None else None
         same = [each for (name, _), each in self._capabilities.items() if name == capability_id]
         active = [each for each in same if self._missing(each.spec) is None]
         return max(active, key=lambda each: newness(each.spec.version), default=None)

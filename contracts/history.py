@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 import orjson
@@ -53,9 +54,7 @@ class Origin:
 
     def to_json(self) -> str | None:
         """Return what is stored: the members that say something; None for a run that was simply planned."""
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
-        told = {name: value for name, value in said.items() if value != getattr(PLANNED, name)}
-        return orjson.dumps(told).decode() if told else None
+        return _kept(self)
 
     @classmethod
     def from_json(cls, text: str | None) -> Origin:
@@ -64,6 +63,13 @@ class Origin:
 
 
 PLANNED: Final = Origin()
+
+
+@lru_cache(maxsize=256)
+def _kept(origin: Origin) -> str | None:
+    said = {each.name: getattr(origin, each.name) for each in fields(origin)}
+    told = {name: value for name, value in said.items() if value != getattr(PLANNED, name)}
+    return orjson.dumps(told).decode() if told else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pocketflow import AsyncNode
 
 from contracts.capability import Bundle, Capability, CapabilityDirectory, identity
 from contracts.errors import StoreUnavailable
+from contracts.log_context import UNDER_WAY
 from contracts.outcome import NO_USAGE, Choose, Done, Fail, Outcome, Pause, Retry, Usage
 from contracts.ports import CrashPoints, Model
 from contracts.prompts import PromptKind, PromptSpec
@@ -116,12 +117,14 @@ async def attempt(shared: Attempt) -> Report:
     Every line logged meanwhile, also by the capability, says which run, node and attempt it belongs to (F14).
     """
     node = shared.node
-    structlog.contextvars.bind_contextvars(
-        run_id=shared.state.run_id,
-        node_id=node.node_id,
-        capability_id=node.step.node.capability_id,
-        attempt=node.attempt,
-        correlation_id=shared.state.correlation_id,
+    UNDER_WAY.set(
+        {
+            "run_id": shared.state.run_id,
+            "node_id": node.node_id,
+            "capability_id": node.step.node.capability_id,
+            "attempt": node.attempt,
+            "correlation_id": shared.state.correlation_id,
+        }
     )
     report = await _tried(shared)
     if isinstance(report.outcome, (Retry, Fail)):

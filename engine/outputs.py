@@ -30,17 +30,19 @@ class OutputsView:
 
 def bind(state: RunState, binding: Binding) -> Any:
     """Return the value a binding names, or :data:`NOTHING` when there is none (skipped node, optional input)."""
-    if binding.is_value:
-        return binding.value
-    source: Any = state.output_of(binding.node_id) if binding.node_id is not None else state.envelope_json
-    if source is NOTHING:
-        return NOTHING
-    if binding.from_ is not None and binding.from_.startswith(documents.DOCUMENTS):
-        return documents.bound(state, binding.from_)
-    if binding.from_ is not None and binding.from_.startswith(RUN_ROOT):
-        source = {"run": state.about}
+    pointer = binding.from_
+    if pointer is None:
+        if binding.node_id is None:
+            return binding.value
+        source, pointer = state.output_of(binding.node_id), binding.pointer
+        if source is NOTHING or pointer == "":
+            return source
+    elif pointer.startswith(documents.DOCUMENTS):
+        return documents.bound(state, pointer)
+    else:
+        source = {"run": state.about} if pointer.startswith(RUN_ROOT) else state.envelope_json
     try:
-        return resolve_pointer(source, binding.from_ if binding.from_ is not None else binding.pointer)
+        return resolve_pointer(source, pointer)
     except KeyError:
         return NOTHING
 

@@ -16,7 +16,7 @@ class Begin:
     """The plan is there; start the roots."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """What the attempt shell saw: the outcome, the bound inputs, the encoded output, log lines, contract findings."""
 
@@ -38,7 +38,7 @@ class Report:
     """what is to be remembered if the node completes with this"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptEnded:
     """An attempt said its outcome; stale ones (another attempt or generation by now) change nothing."""
 

@@ -128,8 +128,9 @@ class SearchPlanner:
 
     def _rights(self, envelope: TaskEnvelope) -> tuple[list[str], ...]:
         """Return what an answer depends on of the scopes that were granted; nothing while none is required."""
-        scoped = self._index is not None and bool(self._index.scopes)
-        return () if envelope.granted is None or not scoped else (sorted(envelope.granted),)
+        if self._index is None or not self._index.scopes or envelope.granted is None:
+            return ()
+        return (sorted(envelope.granted),)
 
     def _recall(self, key: Hashable | None) -> Planned | Unplannable | None:
         """Return the kept answer to a question; plans are immutable, so they are shared."""

@@ -117,6 +117,7 @@ class Runs:
         correlation_id: str | None,
     ) -> Order:
         envelope = admitted.envelope
+        story_id = envelope.context.story_id
         strategy = self._shell.drafting.strategy_of(envelope)
         # A model is asked once the run is durable: the stream speaks at once, and a crash leaves a record (design §4).
         written = strategy == MODEL and envelope.workflow is None
@@ -135,7 +136,7 @@ class Runs:
             correlation_id=envelope.correlation_id or correlation_id or self._shell.ids.new(CORRELATION),
             key=key,
             fingerprint=fingerprint,
-            origin=replace(origin, story_id=envelope.context.story_id),
+            origin=origin if story_id == origin.story_id else replace(origin, story_id=story_id),
         )
 
     async def _known(self, principal: Principal, key: str, fingerprint: str) -> Accepted | None:

@@ -13,7 +13,7 @@ from contracts.ports import Model
 from engine.remembering import Notebook
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
     """One attempt's world: the node, its kind's own fields, the bundle, and the capability if it calls one."""
 

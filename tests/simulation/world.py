@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from contracts.events import Frame
+from contracts.log_context import merge_under_way
 from contracts.ports import CRASH_POINTS
 from engine.worker import WorkerLimits
 from tests.simulation import abilities
@@ -215,7 +216,7 @@ class World:
         """Take the product's log: every line into the trace, surprises apart."""
         before = structlog.get_config()
         structlog.configure(
-            processors=[structlog.contextvars.merge_contextvars, self._line],
+            processors=[structlog.contextvars.merge_contextvars, merge_under_way, self._line],
             wrapper_class=structlog.make_filtering_bound_logger(20),
             cache_logger_on_first_use=False,
         )
