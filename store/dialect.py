@@ -348,7 +348,8 @@ PG_WITHDRAW: Final = (
     " WHERE status = 'open' AND (run_id = ANY($1::text[]) OR prompt_id = ANY($2::text[]))"
 )
 PG_READ_BACK: Final = (
-    "SELECT run_id, epoch, last_seq, worker IS NULL AS released, inbox, worker FROM runs WHERE run_id = ANY($1::text[])"
+    "SELECT run_id, epoch, last_seq, worker IS NULL AS released, inbox, worker, created_at, correlation_id"
+    " FROM runs WHERE run_id = ANY($1::text[])"
 )
 PG_READ_KEYS: Final = (
     "SELECT i.run_id, k.run_id, k.fingerprint"

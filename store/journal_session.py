@@ -54,7 +54,9 @@ class Session:
         found = {row[0]: row for row in rows}
         for entry in entries:
             row = found.get(entry.run_id)
-            if row is not None and row[1] == entry.write.epoch and row[2] == entry.write.after_seq:
+            if row is None or _is_of_another(entry, row):
+                continue
+            if row[1] == entry.write.epoch and row[2] == entry.write.after_seq:
                 _pass(entry, row[3], row[4])
 
     async def _halving(self, entries: Sequence[Entry], *, careful: bool) -> None:
@@ -222,7 +224,7 @@ class Session:
         for entry in rest:
             row = found.get(entry.run_id)
             keyed_elsewhere = entry.birth is not None and entry.birth.key is not None and entry.run_id not in owners
-            if row is not None and _is_of_another(entry, row[1], row[5]):
+            if row is not None and _is_of_another(entry, row):
                 for each in (entry, *entry.followers):
                     each.existing(*owners.get(entry.run_id, (entry.run_id, "")))
             elif row is not None:
@@ -255,10 +257,18 @@ def _takes_care(entry: Entry) -> bool:
     return reaches_out(write) or (entry.birth is None and bool(write.forgotten or write.withdrawn or write.memory))
 
 
-def _is_of_another(entry: Entry, epoch: int, worker: str | None) -> bool:
-    """Say whether a run of this name was borne by another worker: then this one must not walk it as well."""
-    own = None if entry.birth is None else entry.birth.run.worker
-    return epoch == entry.write.epoch and worker is not None and own is not None and worker != own
+def _is_of_another(entry: Entry, row: asyncpg.Record) -> bool:
+    """Say whether a run of this name, as it is read back, was borne by another process.
+
+    Then this one must not walk it as well, nor show the frames that it would have begun with. By now the run may have
+    been let go, or be somebody else's: when it was accepted, and under which correlation id, does not change.
+    """
+    if entry.birth is None:
+        return False
+    own, epoch, worker = entry.birth.run, row[1], row[5]
+    if (row[6], row[7]) != (own.created_at, own.correlation_id):
+        return True
+    return epoch == entry.write.epoch and worker is not None and own.worker is not None and worker != own.worker
 
 
 def _doubt(entries: Sequence[Entry]) -> None:

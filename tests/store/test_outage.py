@@ -203,23 +203,27 @@ async def test_a_birth_whose_answer_is_lost_is_read_back(
     assert (await now_of(database, run_id)).last_seq == 2
 
 
+@pytest.mark.parametrize("since", ["walked", "ended", "given to the same worker"])
 async def test_a_birth_whose_answer_is_lost_is_not_taken_for_anothers_of_that_name(
-    cut: tuple[Cutting, Database, Journal], own_url: str, clock: Hands
+    cut: tuple[Cutting, Database, Journal], own_url: str, clock: Hands, since: str
 ) -> None:
-    """W6: two processes bear the run that a turn has named; only the one whose worker it got may walk it."""
+    """W6: two processes bear the run that a turn has named; only the one that has borne it may walk and show it."""
     cutting, database, journal = cut
     await born(journal, key="warm")
     other_database = await Database.open(own_url, clock=clock)
     other = Journal(other_database)
     await other.start()
     run_id = new_id()
-    assert not (await other.birth(birth(run_id, key="k", worker="w2"))).existing
+    worker = "w1" if since == "given to the same worker" else "w2"
+    assert not (await other.birth(birth(run_id, key="k", worker=worker))).existing
+    if since == "ended":
+        await other.append(write(run_id, 2, status="completed"))
     await other.close()
     await other_database.close()
     cutting.at = "accept.before_commit"
-    assert (await journal.birth(birth(run_id, key="k"))).existing
+    assert (await journal.birth(birth(run_id, key="k", created_at=NOW + 1))).existing
     assert cutting.at == ""
-    assert (await now_of(database, run_id)).worker == "w2"
+    assert (await now_of(database, run_id)).worker == (None if since == "ended" else worker)
 
 
 async def test_a_lease_lost_during_the_outage_fences(
