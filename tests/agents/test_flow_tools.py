@@ -24,8 +24,8 @@ async def lead(service: Service, **more: Any) -> Any:
 async def test_an_agent_has_a_stored_flow_called(database_url: str, tmp_path: Path, script: Script) -> None:
     """W2: the flow's newest version runs as a child run; people can be asked about it like about any call."""
     async with serving(database_url, **script.settings) as service:
-        first = {"node_id": "a", "kind": "call", "capability_id": "spine.noop"}
-        first["inputs"] = {"value": {"from": "/inputs/x"}}  # type: ignore[assignment]  # the values of a plan differ
+        given = {"value": {"from": "/inputs/x"}}
+        first: dict[str, Any] = {"node_id": "a", "kind": "call", "capability_id": "spine.noop", "inputs": given}
         flow_id = await published(service, document(plan=plan(first, call("b", "noop", of("a")))))
     lay(tmp_path, {"lead.md": AGENT.format(f"'flow.{flow_id}', spine.noop")})
     script.will(calls(("Echo", {"x": "hello"}), ("spine_noop", {"value": 1})), says("It said hello."))

@@ -81,8 +81,8 @@ async def test_each_way_to_say_what_to_run_asks_for_the_scope(service: Service) 
 
 async def test_a_right_is_frozen_and_whoever_goes_on_has_his_own(service: Service) -> None:
     """W4: a run keeps the right it was accepted with; a retry or fork is held to who asks for it."""
-    registered = service.flex.registry.find("books.enter")
-    books: Any = sys.modules[registered.function.__module__]  # type: ignore[union-attr]  # a FunctionCapability
+    registered: Any = service.flex.registry.find("books.enter")
+    books: Any = sys.modules[registered.function.__module__]
     books.open_books[0] = False
     async with acting_as(service, BEN) as ben, acting_as(service, ANA) as ana:
         failed = await ana.post("/api/v1/runs", json=envelope(INSIDE), headers={"Prefer": "wait=10"})
